@@ -1,0 +1,36 @@
+# Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check run lock clean
+.DELETE_ON_ERROR:
+
+python := .venv/bin/python
+ready  := .venv/.complete
+
+# `make demo KEEP=1` leaves the demo running.
+export KEEP
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(ready)  ## deploy, break, revert and roll back on this machine (KEEP=1 leaves it running)
+	@$(python) -m demo
+
+test: $(ready)  ## all that a contributor must pass
+	@$(python) scripts/stages.py lint unit integration faults browser
+
+check: $(ready)  ## lint, types, import contracts and unit tests, for use while writing
+	@$(python) scripts/stages.py lint unit-only
+
+run: $(ready)  ## a controller to try things by hand; prints its address and token
+	@.venv/bin/releasehand-controller try
+
+lock: $(ready)  ## resolve the libraries again and write both lock files
+	@scripts/lock.sh
+
+clean:  ## remove what the targets made
+	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ready): requirements-dev.txt pyproject.toml releasehand/pyproject.toml
+	@scripts/venv.sh
