@@ -1,8 +1,8 @@
 """Runs the stages of `make test` and `make check` and sums them up.
 
-Each stage prints a line of its own with its counts, the time it took and its budget; a stage over its budget is said
-so and is no failure. All stages run even when an earlier one failed, so that one run shows everything. The last line
-is the sum: `123 passed, 0 failed, 2 skipped`. The exit code is 0 only if nothing failed.
+Each stage prints a line of its own with its counts, the time it took and its budget; going over the budget is
+printed and is no failure. All stages run even when an earlier one failed, so that one run shows everything. The
+last line is the sum: `123 passed, 0 failed, 2 skipped`. The exit code is 0 only if nothing failed.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 TYPED_FOLDERS = ("releasehand", "shared", "controller", "agent", "tests", "demo", "scripts", "bench")
@@ -46,9 +46,9 @@ class Stage:
 def read_counts(report: Path) -> Counts:
     """Read the counts of a JUnit report; an error in a fixture counts as failed.
 
-    Raises OSError or ElementTree.ParseError when pytest left no whole report."""
+    Raises OSError or ET.ParseError when pytest left no whole report."""
     totals = Counts()
-    for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314 - written by our own pytest
+    for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - written by our own pytest
         tests, failed, skipped = (
             int(suite.get("tests", 0)),
             int(suite.get("failures", 0)) + int(suite.get("errors", 0)),
@@ -75,28 +75,30 @@ def run_tools(commands: Sequence[Sequence[str]]) -> Counts:
 
 
 def run_tests(folders: Sequence[str], *, workers: int = 0) -> Counts:
-    """Run pytest over those of `folders` that hold tests; 0 workers means in one process.
-
-    A pytest that ended without a whole report (a crash, a collection that broke) counts as one failure."""
+    """Run pytest over those of `folders` that hold tests; 0 workers means in one process."""
     filled = [folder for folder in folders if has_tests(ROOT / folder)]
     for folder in folders:
         if folder not in filled:
             say(f"{folder} holds no tests")
-    if not filled:
-        return Counts()
+    spread = ["-n", str(workers), "--dist", "loadfile"] if workers else []
+    return run_pytest([*spread, *filled]) if filled else Counts()
+
+
+def run_pytest(arguments: Sequence[str]) -> Counts:
+    """Run pytest with `arguments`.
+
+    One that fails without naming a failed test (a crash, a collection that broke) counts as one failure."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *filled]
-        if workers:
-            command += ["-n", str(workers), "--dist", "loadfile"]
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
         code = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
-        if code == NO_TESTS_COLLECTED:
-            return Counts()
         try:
             counts = read_counts(report)
-        except (OSError, ElementTree.ParseError):
+        except (OSError, ET.ParseError):
             counts = Counts()
-    return counts + Counts(failed=1) if code and not counts.failed else counts
+    if code not in {0, NO_TESTS_COLLECTED} and not counts.failed:
+        counts += Counts(failed=1)
+    return counts
 
 
 def lint() -> Counts:
@@ -117,7 +119,7 @@ STAGES = {
     "lint": Stage("lint and types", 60, lint),
     "unit": Stage("unit and contract", 90, lambda: run_tests(["tests/unit", "tests/contract"], workers=2)),
     "unit-only": Stage("unit", 30, lambda: run_tests(["tests/unit"], workers=2)),
-    # One process each: these start daemons and measure deadlines, and two at once on two cores disturb each other.
+    # One test at a time: these start daemons and measure deadlines; two at once on two cores disturb each other.
     "integration": Stage("integration", 150, lambda: run_tests(["tests/integration"])),
     "faults": Stage("faults", 120, lambda: run_tests(["tests/faults"])),
     "browser": Stage("browser", 90, lambda: run_tests(["tests/browser"])),
