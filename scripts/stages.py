@@ -1,8 +1,8 @@
 """Runs the stages of `make test` and `make check` and sums them up.
 
 Each stage prints a line of its own with its counts, the time it took and its budget; going over the budget is
-printed and is no failure. All stages run even when an earlier one failed, so that one run shows everything. The
-last line is the sum: `123 passed, 0 failed, 2 skipped`. The exit code is 0 only if nothing failed.
+printed and is no failure. All stages run even when an earlier one failed, so that one run shows everything.
+The last line is the sum: `123 passed, 0 failed, 2 skipped`. The exit code is 0 only if nothing failed.
 """
 
 import subprocess
@@ -46,7 +46,7 @@ class Stage:
 def read_counts(report: Path) -> Counts:
     """Read the counts of a JUnit report; an error in a fixture counts as failed.
 
-    Raises OSError or ET.ParseError when pytest left no whole report."""
+    Raises OSError or ParseError when pytest left no whole report."""
     totals = Counts()
     for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - written by our own pytest
         tests, failed, skipped = (
@@ -119,7 +119,7 @@ STAGES = {
     "lint": Stage("lint and types", 60, lint),
     "unit": Stage("unit and contract", 90, lambda: run_tests(["tests/unit", "tests/contract"], workers=2)),
     "unit-only": Stage("unit", 30, lambda: run_tests(["tests/unit"], workers=2)),
-    # One test at a time: these start daemons and measure deadlines; two at once on two cores disturb each other.
+    # One test at a time: these start daemons and measure deadlines, and would disturb each other on two cores.
     "integration": Stage("integration", 150, lambda: run_tests(["tests/integration"])),
     "faults": Stage("faults", 120, lambda: run_tests(["tests/faults"])),
     "browser": Stage("browser", 90, lambda: run_tests(["tests/browser"])),

@@ -1,4 +1,4 @@
-"""What the repository promises about itself: two wheels, portable lock files, stages that count truthfully."""
+"""What the repository promises about itself: two wheels, portable lock files, stages that count right."""
 
 import importlib.util
 import os
