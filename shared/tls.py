@@ -1,0 +1,24 @@
+"""TLS of the agent link: one CA on one side, one certificate on the other; 1.2 at least, 1.3 where both can."""
+
+import ssl
+from pathlib import Path
+
+
+def client_context(ca_file: Path) -> ssl.SSLContext:
+    """Trust exactly the certificates in `ca_file` (PEM); host names are checked.
+
+    Raises OSError when the file cannot be read and ssl.SSLError when it holds no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies peer and name by default
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
+    """Present the chain in `cert_file` with the key in `key_file` (both PEM).
+
+    Raises OSError when a file cannot be read and ssl.SSLError when the two do not match."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certfile=cert_file, keyfile=key_file)
+    return context
