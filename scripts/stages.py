@@ -119,7 +119,7 @@ STAGES = {
     "lint": Stage("lint and types", 60, lint),
     "unit": Stage("unit and contract", 90, lambda: run_tests(["tests/unit", "tests/contract"], workers=2)),
     "unit-only": Stage("unit", 30, lambda: run_tests(["tests/unit"], workers=2)),
-    # One test at a time: these start daemons and measure deadlines, and would disturb each other on two cores.
+    # One test at a time: these start daemons and measure deadlines, and two would disturb each other.
     "integration": Stage("integration", 150, lambda: run_tests(["tests/integration"])),
     "faults": Stage("faults", 120, lambda: run_tests(["tests/faults"])),
     "browser": Stage("browser", 90, lambda: run_tests(["tests/browser"])),

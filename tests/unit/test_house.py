@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -221,6 +222,51 @@ def test_going_over_a_budget_is_no_failure() -> None:
         STAGES.run_stages([STAGES.Stage("slow", 1, lambda: STAGES.Counts(passed=1))], lambda: next(ticks))
         == 0
     )
+
+
+# ----------------------------------------------------------------------------------------- setting up
+
+
+def write_program(path: Path, script: str) -> None:
+    """Write a shell script that can be run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def set_up(clone: Path, python: Path) -> subprocess.CompletedProcess[str]:
+    """Run scripts/venv.sh in `clone` as somebody who is not root and whose interpreter is `python`."""
+    write_program(clone / "bin" / "id", "echo 1000")
+    (clone / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "venv.sh", clone / "scripts")
+    return subprocess.run(
+        [clone / "scripts" / "venv.sh"],
+        env={"PATH": f"{clone}/bin:{os.environ['PATH']}", "PYTHON": str(python)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_missing_system_package_is_named_in_one_line(tmp_path: Path) -> None:
+    python = tmp_path / "python-without-ensurepip"
+    write_program(python, f'case "$*" in *ensurepip*) exit 1;; esac; exec {sys.executable} "$@"')
+    ended = set_up(tmp_path, python)
+    package = f"python3.{sys.version_info.minor}-venv"
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"cannot set up: {python} has no ensurepip; install the system package {package}\n",
+    )
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_an_interpreter_outside_the_supported_range_is_refused_in_one_line(tmp_path: Path) -> None:
+    python = tmp_path / "python3.10"
+    write_program(python, "exit 1")
+    ended = set_up(tmp_path, python)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"cannot set up: no \S+ of version 3\.11 to 3\.14 .*\n", ended.stderr)
 
 
 # ----------------------------------------------------------------------------------------- make
