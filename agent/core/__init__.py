@@ -1,0 +1,1 @@
+"""What the agent decides, without doing any of it: values in, values out."""

@@ -1,0 +1,90 @@
+"""Where the release of an attempt comes from: it is active, it is kept, it must be fetched, or there is none.
+
+DESIGN §4 «Already there» and «Force», §5 «Where a rollback finds its release»."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from releasehand.model.status import OperationKind
+from shared.frames import Active, Execute, Kept
+
+
+@dataclass(frozen=True)
+class AlreadyActive:
+    """Nothing to do, nothing to restart."""
+
+    release: Kept
+
+
+@dataclass(frozen=True)
+class UseKept:
+    """Complete on this host: activate it."""
+
+    release: Kept
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download it, or unpack it when it was downloaded."""
+
+
+@dataclass(frozen=True)
+class NoSource:
+    """Nothing kept, no URL."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What the instance has. `kept` is in the order of activation, the newest last; a broken instance
+    has nothing that may be relied on as active."""
+
+    active: Active
+    kept: Sequence[Kept]
+    broken: bool = False
+
+    def active_and_good(self, version: str) -> Kept | None:
+        """The active release, if it is of this version and passed its check here."""
+        if self.broken or not self.active.release or self.active.version != version:
+            return None
+        return next((one for one in self.kept if one.release == self.active.release and one.good), None)
+
+
+def plan_start(command: Execute, holding: Holding) -> AlreadyActive | UseKept | Fetch | NoSource:
+    """Decide before anything is fetched. A deployment without a digest must fetch to know what its URL
+    holds."""
+    rollback = command.kind is OperationKind.ROLLBACK
+    known = bool(command.sha256) or rollback  # whether a release can be told from the command alone
+    active = holding.active_and_good(command.version)
+    if not command.force and known and active and _same(active, command.sha256):
+        return AlreadyActive(active)
+    if known and not (command.force and command.url) and (found := _find_kept(command, holding)):
+        return UseKept(found)
+    return Fetch() if command.url else NoSource()
+
+
+def plan_fetched(command: Execute, sha256: str, holding: Holding) -> AlreadyActive | UseKept | Fetch:
+    """Decide again when the digest of the downloaded package is known; Fetch then means: unpack it."""
+    if command.force:
+        return Fetch()
+    active = holding.active_and_good(command.version)
+    if active and _same(active, sha256):
+        return AlreadyActive(active)
+    for one in reversed(holding.kept):
+        if one.version == command.version and one.sha256 == sha256 and one.good is not False:
+            return UseKept(one)
+    return Fetch()
+
+
+def _find_kept(command: Execute, holding: Holding) -> Kept | None:
+    """A rollback wants a release that was good here; a deployment takes the very bytes it names unless
+    they failed."""
+    for one in reversed(holding.kept):
+        if one.version != command.version or not _same(one, command.sha256):
+            continue
+        if one.good or (one.good is None and command.kind is OperationKind.DEPLOYMENT):
+            return one
+    return None
+
+
+def _same(release: Kept, sha256: str) -> bool:
+    return not sha256 or release.sha256 == sha256.lower()
