@@ -1,12 +1,12 @@
 """Settings of both daemons: a TOML file, then the environment over it; all problems are reported at once.
 
 `PREFIX__CONTROLLER__URL` sets `controller.url`; a number names an element of a list
-(`PREFIX__INSTANCE__0__PORT`). A value that starts with `[` or `{` is read as JSON, everything else is text that
+(`PREFIX__INSTANCE__0__PORT`). A value that starts with `[` or `{` is read as JSON, all else is text that
 the model converts."""
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,10 +38,16 @@ class ConfigError(ReleasehandError):
 
 
 def load_settings(
-    model: type[ModelT], *, file: Path | None, environment: Mapping[str, str], prefix: str
+    model: type[ModelT],
+    *,
+    file: Path | None,
+    environment: Mapping[str, str],
+    prefix: str,
+    look_across: Callable[[Mapping[str, Any]], Iterable[Problem]] = lambda _: (),
 ) -> ModelT:
     """Read `file` (None: start from nothing), lay the variables named `prefix`__… over it and validate.
 
+    `look_across` finds what no single key shows; it sees the values as they were read, right or wrong.
     Raises ConfigError. Whether files that the settings name exist is the caller's question."""
     tree = _read_toml(file) if file is not None else {}
     problems: list[Problem] = []
@@ -53,6 +59,7 @@ def load_settings(
                 origins[_place(tree, path, _parse(environment[variable]))] = variable
             except ValueError as exc:
                 problems.append(Problem(variable, str(exc)))
+    problems += look_across(tree)
     try:
         settings = model.model_validate(tree)
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""TLS of the agent link: one CA on one side, one certificate on the other; 1.2 at least, 1.3 where both can."""
+"""TLS of the agent link: one CA on one side, one certificate on the other; 1.2 at least, 1.3 if both can."""
 
 import ssl
 from pathlib import Path

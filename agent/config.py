@@ -1,0 +1,230 @@
+"""agent.toml: who this agent is, where its controller is and what it looks after. The host's owner
+decides it all.
+
+A controller can name a version and a URL; what is run here, and where packages may come from, stands
+here alone."""
+
+import ipaddress
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from releasehand.model.fields import Name
+from shared.logs import LogFormat
+from shared.settings import ConfigError, Problem, load_settings
+from shared.tls import client_context
+
+ENVIRONMENT_PREFIX: Final = "RELEASEHAND_AGENT"
+MAX_TOKEN_CHARS: Final = 4_096
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def _check_absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_hub_url(url: str) -> str:
+    """wss everywhere; plain ws only where nobody else can listen."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"wss", "ws"} or not parts.hostname:
+        raise ValueError("must be wss://HOST:PORT")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("must carry no user, query or fragment; the token has a key of its own")
+    if parts.port == 0:
+        raise ValueError("must not name port 0")
+    if parts.scheme == "ws" and not _is_loopback(parts.hostname):
+        raise ValueError(
+            "must be wss: the token would cross the network readable (ws is for loopback addresses)"
+        )
+    return url
+
+
+class ControllerSection(Section):
+    """The hub and what this agent shows there. `token_file` is read again at each connection."""
+
+    url: Annotated[str, AfterValidator(_check_hub_url)]
+    ca_file: AbsolutePath | None = None
+    token_file: AbsolutePath | None = None
+    token: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> "ControllerSection":
+        if (self.token_file is None) == (self.token is None):
+            raise ValueError("needs either token_file or token")
+        if self.url.startswith("wss:") and self.ca_file is None:
+            raise ValueError("needs ca_file: a wss link trusts that CA and no other")
+        return self
+
+
+class PackagesSection(Section):
+    """Where packages may come from and how large they may be."""
+
+    ca_file: AbsolutePath | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    max_bytes: int = Field(default=4 << 30, gt=0)
+    reserve_bytes: int = Field(default=256 << 20, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_none(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("ca_file") == "":
+            return {**values, "ca_file": None}
+        return values
+
+
+class SystemdDriver(Section):
+    """The service is a systemd unit."""
+
+    type: Literal["systemd"]
+    unit: str = Field(pattern=r"^[A-Za-z0-9:_.\\@-]{1,250}\.service$")
+
+
+class CommandDriver(Section):
+    """The service is a program that the agent starts in the release's directory. No shell is involved."""
+
+    type: Literal["command"]
+    start: tuple[str, ...] = Field(min_length=1)
+    stop: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    stop_timeout_s: Seconds = 10
+
+
+class HttpCheck(Section):
+    """The new version is up when this URL answers 200 with `contains` in it; `{version}` stands for the
+    version."""
+
+    type: Literal["http"]
+    url: str = Field(pattern=r"^https?://[^\s]+$")
+    contains: str = ""
+
+
+class NoCheck(Section):
+    """The new version is up when its process stays alive."""
+
+    type: Literal["none"]
+
+
+Driver = Annotated[SystemdDriver | CommandDriver, Field(discriminator="type")]
+Check = Annotated[HttpCheck | NoCheck, Field(discriminator="type")]
+
+
+class InstanceSection(Section):
+    """One instance of a service on this host. `root` is its own, whole."""
+
+    id: Name
+    service: Name
+    port: int = Field(default=0, ge=0, le=65_535)
+    root: AbsolutePath
+    activate_timeout_s: Seconds = 120
+    revert_timeout_s: Seconds = 120
+    driver: Driver
+    check: Check = NoCheck(type="none")
+    metadata: dict[str, str] = {}
+
+
+class AgentConfig(Section):
+    """The whole file."""
+
+    agent_id: Name
+    state_dir: AbsolutePath = Path("/var/lib/releasehand-agent")
+    log_format: LogFormat = "text"
+    controller: ControllerSection
+    packages: PackagesSection = PackagesSection()
+    instance: tuple[InstanceSection, ...] = Field(min_length=1)
+    metadata: dict[str, str] = {}
+
+
+def load_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:
+    """Read `file`, then the environment; look at every file it names. Raises ConfigError with all
+    problems."""
+    config = load_settings(
+        AgentConfig,
+        file=file,
+        environment=environment,
+        prefix=ENVIRONMENT_PREFIX,
+        look_across=_find_clashes,
+    )
+    if problems := list(_find_bad_files(config)):
+        raise ConfigError(problems)
+    return config
+
+
+def read_token(section: ControllerSection) -> str:
+    """The token as it stands in the file now. Raises ConfigError when there is none to send."""
+    if section.token is not None:
+        text, where = section.token.get_secret_value(), "controller.token"
+    else:
+        assert section.token_file is not None, "the section has one of both"
+        where = f"controller.token_file ({section.token_file})"
+        try:
+            text = section.token_file.read_text(encoding="ascii").strip()
+        except OSError as exc:
+            raise ConfigError([Problem(where, f"cannot be read: {exc.strerror or exc}")]) from exc
+        except UnicodeDecodeError as exc:
+            raise ConfigError([Problem(where, "holds something that is no token")]) from exc
+    if not text or len(text) > MAX_TOKEN_CHARS or not text.isascii() or not text.isprintable() or " " in text:
+        raise ConfigError([Problem(where, "holds no token: one word of printable ASCII is wanted")])
+    return text
+
+
+def _find_clashes(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """Two instances with one id or one root, or a root inside another's."""
+    sections = tree.get("instance")
+    if not isinstance(sections, list):
+        return
+    ids: dict[str, int] = {}
+    roots: dict[Path, int] = {}
+    for index, one in enumerate(sections):
+        if not isinstance(one, dict):
+            continue
+        if isinstance(name := one.get("id"), str) and (earlier := ids.setdefault(name, index)) != index:
+            yield Problem(f"instance[{index}].id", f"is that of instance[{earlier}] too; each needs its own")
+        if isinstance(text := one.get("root"), str) and text.startswith("/") and "\0" not in text:
+            root = Path(text).resolve()
+            for other, earlier in roots.items():
+                if root.is_relative_to(other) or other.is_relative_to(root):
+                    what = "is" if root == other else "lies inside or around"
+                    yield Problem(f"instance[{index}].root", f"{what} the root of instance[{earlier}]")
+            roots.setdefault(root, index)
+
+
+def _find_bad_files(config: AgentConfig) -> Iterator[Problem]:
+    try:
+        read_token(config.controller)
+    except ConfigError as exc:
+        yield from exc.problems
+    for where, file in (
+        ("controller.ca_file", config.controller.ca_file),
+        ("packages.ca_file", config.packages.ca_file),
+    ):
+        if file is None:
+            continue
+        try:
+            client_context(file)
+        except ssl.SSLError:
+            yield Problem(where, f"{file} holds no certificate in PEM form")
+        except OSError as exc:
+            yield Problem(where, f"{file} cannot be read: {exc.strerror or exc}")
