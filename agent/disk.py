@@ -1,0 +1,115 @@
+"""File operations that must hold: durable writes, one syncfs, deletion that no tree can break.
+
+Everything here blocks; call it from a thread. Everything raises OSError; callers translate (agent.errors).
+"""
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Final
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in the directory `path` durable (fsync)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Make everything written so far to the file system of `path` durable: one syncfs(2), result checked.
+
+    os.sync() would not do: sync(2) reports no write error.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _LIBC.syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Make `path` hold exactly `content`; a reader sees the old file or the new one, never a part.
+
+    With `durable` both content and name are on disk on return; without, a later sync_filesystem must follow
+    before anything relies on the file. Safe to repeat.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.fchmod(fd, mode)  # the umask took part in os.open
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(draft, path)
+    if durable:
+        sync_directory(path.parent)
+
+
+def empty_directory(path: Path) -> None:
+    """Delete everything in the directory `path`, which stays. Follows no link. Safe to repeat.
+
+    Nested directories are first moved up next to their parents, so that neither recursion, nor open
+    descriptors, nor PATH_MAX grows with the depth of the tree (an archive can have thousands of levels).
+    """
+    top = os.open(path, _DIRECTORY)
+    try:
+        _Emptying(top).run()
+    finally:
+        os.close(top)
+
+
+def remove_directory(path: Path) -> None:
+    """Delete the directory `path` with all in it; a missing one is fine. Follows no link. Safe to repeat."""
+    try:
+        empty_directory(path)
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+
+
+class _Emptying:
+    """One run of empty_directory, below the descriptor `top`."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._token = os.urandom(8).hex()
+        self._moved = 0
+
+    def run(self) -> None:
+        while names := os.listdir(self._top):
+            for name in names:
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=self._top)
+        except OSError:  # not a directory, or one that may not be opened: unlink says which
+            os.unlink(name, dir_fd=self._top)
+            return
+        try:
+            with os.scandir(fd) as found:
+                entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+            for inner, is_directory in entries:
+                if is_directory:
+                    self._lift(fd, inner)
+                else:
+                    os.unlink(inner, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=self._top)
+
+    def _lift(self, parent: int, name: str) -> None:
+        self._moved += 1
+        # A name that nothing here can have: rename(2) would fail on another directory that is not empty.
+        os.rename(name, f".lifted-{self._token}-{self._moved}", src_dir_fd=parent, dst_dir_fd=self._top)

@@ -1,0 +1,163 @@
+"""Why an attempt cannot go on, as the agent's effects meet it: one class per code that a caller can meet.
+
+The tree is shallow on purpose: `shared.errors.AttemptError` carries the code, the attributes carry the facts,
+and the text says what a person should know or do. No text holds the query string of a URL.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from releasehand.model.codes import FailureCode
+from shared.errors import AttemptError
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class UrlRefusedError(AttemptError):
+    """The package URL, or a redirect of it, is none that this host may fetch."""
+
+    code = FailureCode.URL_REFUSED
+
+    def __init__(self, url: str, reason: str) -> None:
+        """`url` must be redacted already (shared.urls.redact_url)."""
+        self.url, self.reason = url, reason
+        super().__init__(f"cannot fetch {url}: {reason}")
+
+
+class DownloadError(AttemptError):
+    """The origin did not hand over the package. Raised only as one of its subclasses."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        """`url` must be redacted already (shared.urls.redact_url)."""
+        self.url, self.reason = url, reason
+        super().__init__(f"cannot download {url}: {reason}")
+
+
+class DownloadFailedError(DownloadError):
+    """The network or the origin let go: no connection, a cut, a short body."""
+
+    code = FailureCode.DOWNLOAD_FAILED
+
+
+class OriginServerError(DownloadError):
+    """The origin answered 5xx, 408 or 429."""
+
+    code = FailureCode.DOWNLOAD_SERVER_ERROR
+
+
+class OriginRefusedError(DownloadError):
+    """The origin answered something that a repeat will not change."""
+
+    code = FailureCode.DOWNLOAD_REFUSED
+
+
+class DownloadTooSlowError(DownloadError):
+    """The origin stayed below the minimum rate, or sent nothing at all."""
+
+    code = FailureCode.DOWNLOAD_TOO_SLOW
+
+
+class DownloadTooLargeError(DownloadError):
+    """The package is larger than this host accepts."""
+
+    code = FailureCode.DOWNLOAD_TOO_LARGE
+
+
+class UntrustedCertificateError(DownloadError):
+    """The origin's certificate does not verify."""
+
+    code = FailureCode.TLS_UNTRUSTED
+
+
+class NoSpaceError(AttemptError):
+    """The file system is full, or would be. `needed_bytes` is None when a write failed unforeseen."""
+
+    code = FailureCode.NO_SPACE
+
+    def __init__(self, path: Path, *, needed_bytes: int | None = None, free_bytes: int | None = None) -> None:
+        self.path, self.needed_bytes, self.free_bytes = path, needed_bytes, free_bytes
+        facts = [f"{needed_bytes} bytes are needed"] if needed_bytes is not None else []
+        facts += [f"{free_bytes} bytes are free"] if free_bytes is not None else []
+        why = ", ".join(facts) or "the file system is full"
+        super().__init__(f"cannot write below {path}: {why}; free some space there")
+
+
+class DigestMismatchError(AttemptError):
+    """The package is not the one that was asked for."""
+
+    code = FailureCode.DIGEST_MISMATCH
+
+    def __init__(self, expected: str, actual: str) -> None:
+        self.expected, self.actual = expected, actual
+        super().__init__(f"cannot accept the package: its sha256 is {actual}, expected {expected}")
+
+
+class ArchiveRefusedError(AttemptError):
+    """The archive is damaged, hostile or of a refused kind. `reason` names the entry, escaped."""
+
+    code = FailureCode.ARCHIVE_REFUSED
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"cannot accept the archive: {reason}")
+
+
+class UnpackFailedError(AttemptError):
+    """Unpacking ended for a reason that says nothing about the archive: the child died or ran out of time."""
+
+    code = FailureCode.UNPACK_FAILED
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"cannot unpack the package: {reason}")
+
+
+class HostError(AttemptError):
+    """A file operation failed for a reason of the host's."""
+
+    code = FailureCode.HOST_ERROR
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"cannot use {path}: {reason}")
+
+
+class BrokenLinkError(HostError):
+    """`current` is there but names no release of this root; somebody else changed it. A person must look."""
+
+
+class ActivationError(AttemptError):
+    """The service could not be restarted or stopped. `output` is the tool's last words, "" if it had none."""
+
+    code = FailureCode.ACTIVATION_FAILED
+
+    def __init__(self, what: str, reason: str, output: str = "") -> None:
+        self.what, self.reason, self.output = what, reason, output
+        tail = f"; last output: {output}" if output else ""
+        super().__init__(f"cannot {what}: {reason}{tail}")
+
+
+class CheckFailedError(AttemptError):
+    """The new version did not come up. `last_answer` is what the check saw last, "" if nothing."""
+
+    code = FailureCode.CHECK_FAILED
+
+    def __init__(self, reason: str, last_answer: str = "") -> None:
+        self.reason, self.last_answer = reason, last_answer
+        tail = f"; last answer: {last_answer}" if last_answer else ""
+        super().__init__(f"cannot call the service up: {reason}{tail}")
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError inside into NoSpaceError (full disk or quota) or HostError about `path`."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _FULL:
+            raise NoSpaceError(path) from exc
+        reason = f"{exc.strerror or exc} ({errno.errorcode.get(exc.errno or 0, 'unknown error')})"
+        raise HostError(Path(exc.filename) if isinstance(exc.filename, str) else path, reason) from exc

@@ -1,0 +1,79 @@
+"""Services that systemd runs: `systemctl` by argv, never a shell; the host's owner names the unit."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from agent.errors import ActivationError
+from agent.observation import Observation, ProcessMark
+from agent.service.tool import MINIMAL_PATH, Ran, run_tool
+from releasehand.model.status import ServiceState
+
+_PROPERTIES: Final = "LoadState,ActiveState,SubState,InvocationID,MainPID,NRestarts,Result"
+_ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+_STATES: Final = {
+    "active": ServiceState.RUNNING,
+    "reloading": ServiceState.RUNNING,
+    "refreshing": ServiceState.RUNNING,
+    "inactive": ServiceState.STOPPED,
+    "deactivating": ServiceState.STOPPED,
+    "failed": ServiceState.FAILED,
+}
+
+
+class SystemdService:
+    """One unit."""
+
+    def __init__(self, unit: str, *, systemctl: Sequence[str] = ("systemctl",)) -> None:
+        """`systemctl` is the argv of the tool, for hosts that have it elsewhere or need `--user`."""
+        self._unit, self._systemctl = unit, tuple(systemctl)
+
+    async def restart(self) -> ProcessMark:
+        """See ServiceManager. A Type=notify unit is up on return. Earlier crashes do not count (start limit)."""
+        await self._run("reset-failed", "--", self._unit)  # fails for a unit not loaded yet, which is fine
+        await self._act("restart")
+        seen = await self.observe()
+        if seen.mark is None:
+            raise ActivationError(f"restart {self._unit}", f"it does not run afterwards: {seen.detail}")
+        return seen.mark
+
+    async def stop(self) -> None:
+        """See ServiceManager."""
+        await self._act("stop")
+
+    async def observe(self) -> Observation:
+        """See ServiceManager. The mark is the InvocationID, which systemd changes with every start."""
+        try:
+            shown = await self._run("show", f"--property={_PROPERTIES}", "--", self._unit)
+        except ActivationError as exc:
+            return Observation(ServiceState.UNKNOWN, None, str(exc))
+        if shown.code != 0:
+            return Observation(
+                ServiceState.UNKNOWN, None, f"systemctl show ended with {shown.code}: {shown.output}"
+            )
+        found = dict(line.split("=", 1) for line in shown.output.splitlines() if "=" in line)
+        active, sub = found.get("ActiveState", ""), found.get("SubState", "")
+        detail = (
+            f"{active} ({sub}), result {found.get('Result', '?')}, {found.get('NRestarts', '?')} restarts"
+        )
+        if found.get("LoadState") == "not-found":
+            return Observation(ServiceState.UNKNOWN, None, f"systemd knows no unit {self._unit}")
+        if active == "activating":  # Restart= waiting for its next try is a failure; a slow start is not
+            state = ServiceState.FAILED if sub.startswith("auto-restart") else ServiceState.UNKNOWN
+        else:
+            state = _STATES.get(active, ServiceState.UNKNOWN)
+        runs = state is ServiceState.RUNNING or active == "activating"
+        invocation = found.get("InvocationID", "")
+        return Observation(state, ProcessMark(invocation) if runs and invocation else None, detail)
+
+    async def _act(self, verb: str) -> None:
+        ran = await self._run(verb, "--", self._unit)
+        if ran.code != 0:
+            raise ActivationError(f"{verb} {self._unit}", f"systemctl ended with {ran.code}", ran.output)
+
+    async def _run(self, *arguments: str) -> Ran:
+        try:
+            return await run_tool([*self._systemctl, *arguments], environment=_ENVIRONMENT)
+        except OSError as exc:
+            raise ActivationError(
+                f"use {self._unit}", f"{self._systemctl[0]} does not start: {exc.strerror}"
+            ) from exc

@@ -1,0 +1,99 @@
+"""Starts the unpacking child, hands it two descriptors and an order, and sees that it is gone afterwards."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from agent.disk import empty_directory
+from agent.errors import ArchiveRefusedError, HostError, NoSpaceError, UnpackFailedError, disk_errors
+from agent.finish import finish
+from agent.unpack.limits import Limits, UnpackResult
+from agent.unpack.refusal import show
+
+# -I: neither environment nor working directory decide what is imported. -X utf8: names are UTF-8 in any locale.
+_CHILD: Final = (sys.executable, "-I", "-X", "utf8", "-m", "agent.unpack.child")
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) -> UnpackResult:
+    """See agent.unpack.unpack, which is the way in."""
+    with disk_errors(destination):
+        root = os.open(destination, _DIRECTORY)
+    try:
+        output = await _run(package.fileno(), root, limits)
+        return _result(output, destination)
+    except BaseException:
+        with disk_errors(destination):
+            await finish(asyncio.to_thread(empty_directory, destination))
+        raise
+    finally:
+        os.close(root)
+        package.seek(0)
+
+
+async def _run(package_fd: int, root: int, limits: Limits) -> bytes:
+    order = {"package_fd": package_fd, "destination_fd": root, "limits": dataclasses.asdict(limits)}
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *_CHILD,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+            cwd="/",
+            pass_fds=(package_fd, root),
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise UnpackFailedError(f"its process does not start: {exc.strerror}") from exc
+    try:
+        async with asyncio.timeout(limits.seconds):
+            output, complaint = await child.communicate(json.dumps(order).encode() + b"\n")
+    except TimeoutError as exc:
+        raise UnpackFailedError(f"it took more than {limits.seconds:g} s") from exc
+    finally:
+        await finish(_end(child))
+    if child.returncode != 0:
+        raise UnpackFailedError(_how_it_ended(child.returncode, complaint))
+    return output
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+        await child.wait()
+
+
+def _how_it_ended(code: int | None, complaint: bytes) -> str:
+    last_words = complaint.strip().rpartition(b"\n")[2]
+    how = (
+        f"its process was ended by signal {-code}"
+        if code is not None and code < 0
+        else f"its process ended with {code}"
+    )
+    return f"{how}: {show(last_words)}" if last_words else how
+
+
+def _result(output: bytes, destination: Path) -> UnpackResult:
+    try:
+        answer: dict[str, Any] = json.loads(output)
+    except ValueError as exc:
+        raise UnpackFailedError("its process gave no answer") from exc
+    match answer:
+        case {"done": {"entries": int(entries), "total_bytes": int(total_bytes)}}:
+            return UnpackResult(entries, total_bytes)
+        case {"refused": str(reason)}:
+            raise ArchiveRefusedError(reason)
+        case {"no_space": True}:
+            raise NoSpaceError(destination)
+        case {"host": str(reason)}:
+            raise HostError(destination, reason)
+        case _:
+            raise UnpackFailedError("its process gave an answer that makes no sense")

@@ -1,0 +1,20 @@
+"""What of a URL may be shown. Query strings of presigned URLs are credentials (security notes 4.3)."""
+
+from urllib.parse import urlsplit
+
+
+def redact_url(url: str) -> str:
+    """Return scheme://host/path, with `?…` where a query was; safe to log, store and show.
+
+    User information and fragment are dropped, control characters are escaped. Never raises.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "(unreadable URL)"
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    origin = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+    shown = origin + parts.path + ("?…" if parts.query else "")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
