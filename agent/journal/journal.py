@@ -262,13 +262,15 @@ class Journal:
         record, ref = change.record, change.record.ref
         self._tables.execute(
             "INSERT INTO attempt (instance_id, generation, attempt, task, live, record)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET live = excluded.live, record = excluded.record",
+            " VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET live = excluded.live, record = excluded.record",
             (ref.instance_id, ref.generation, ref.attempt, ref.task, record.live, record.model_dump_json()),
         )
         if not record.live:
             self._tables.execute(
                 "DELETE FROM attempt WHERE instance_id = ?1 AND live = 0"
-                " AND (generation, attempt, task) NOT IN (SELECT generation, attempt, task FROM attempt WHERE instance_id = ?1"
+                " AND (generation, attempt, task) NOT IN"
+                " (SELECT generation, attempt, task FROM attempt WHERE instance_id = ?1"
                 "  ORDER BY generation DESC, attempt DESC LIMIT ?2)",
                 (ref.instance_id, KEPT_ATTEMPTS),
             )

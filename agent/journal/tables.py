@@ -62,9 +62,8 @@ class DamagedJournalError(JournalError):
     """The file is there but what it holds cannot be read."""
 
 
-def open_tables(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """Open the journal at `path`, making it if it is missing; the second value is True when it holds no
-    memory.
+def open_tables(path: Path) -> sqlite3.Connection:
+    """Open the journal at `path`, making it if it is missing.
 
     A damaged file is moved aside, under a name that starts with its own, and a new one begins. Raises
     JournalError for a file of a newer format, and when the file system refuses."""
