@@ -1,0 +1,191 @@
+"""Progress of an operation: a small live area on a terminal, else one plain line for each change."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from releasehand.client import Trouble
+from releasehand.model import DeployStatus, RollbackStatus, Status, TaskStatus
+
+from .operation import Operation, remark, stage, view
+from .terminal import Glyphs, counted, glyphs, printable, say
+
+MAX_ROWS: Final = 10
+ROWS_AROUND: Final = 9
+"""Lines of the live area and of the shell's prompt that are not rows."""
+MAX_BAR_COLUMNS: Final = 48
+LINE_PER_PHASE_LIMIT: Final = 100
+"""Above so many instances plain lines tell ends alone; a log with each phase of a fleet helps nobody."""
+REFRESHES_PER_SECOND: Final = 8
+STYLES: Final = {
+    Status.FAILED: "red",
+    Status.CANCELLED: "yellow",
+    Status.COMPLETED: "green",
+    Status.IN_PROGRESS: "cyan",
+    Status.PENDING: "dim",
+}
+_ORDER: Final = (Status.FAILED, Status.CANCELLED, Status.IN_PROGRESS, Status.PENDING)
+
+
+class Display(Protocol):
+    """What is told while an operation is watched."""
+
+    def change(self, answer: DeployStatus | RollbackStatus) -> None: ...
+
+    def trouble(self, error: Trouble) -> None: ...
+
+
+def display(console: Console) -> AbstractContextManager[Display]:
+    """The display that fits `console`; nothing of the live one stays on the screen."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        return _live(console)
+    return _lines(console)
+
+
+@contextmanager
+def _lines(console: Console) -> Iterator[Display]:
+    yield Lines(console)
+
+
+@contextmanager
+def _live(console: Console) -> Iterator[Display]:
+    area = Area(console)
+    with Live(
+        get_renderable=area.draw, console=console, transient=True, refresh_per_second=REFRESHES_PER_SECOND
+    ):
+        yield area
+
+
+class Lines:
+    """One line for each change, so that a log can be read from top to bottom."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: dict[str, str] = {}
+        self._silent = False
+
+    def change(self, answer: DeployStatus | RollbackStatus) -> None:
+        operation = view(answer)
+        if self._silent:
+            say(self._console, "the controller answers again")
+        self._silent = False
+        brief = len(operation.tasks) > LINE_PER_PHASE_LIMIT
+        for task in operation.tasks:
+            where = stage(task)
+            ended = task.status in {Status.COMPLETED, Status.FAILED, Status.CANCELLED}
+            fact = f"{where} {task.attempt}"
+            if self._told.get(task.instance_id) == fact or (brief and not ended):
+                continue
+            self._told[task.instance_id] = fact
+            notes = remark(task) if ended else f"attempt {task.attempt}" if task.attempt > 1 else ""
+            say(self._console, f"{task.instance_id}: {where}", f", {notes}" if notes else "")
+
+    def trouble(self, error: Trouble) -> None:
+        if not self._silent:
+            say(self._console, f"the controller does not answer, asking again ({error})")
+        self._silent = True
+
+
+class Area:
+    """The live area. Drawn by rich's refresh thread from whole values that `change` puts in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._signs = glyphs(console)
+        self._spinner = Spinner("dots" if self._signs.bar == "━" else "line", style="cyan")
+        self._operation: Operation | None = None
+        self._trouble = ""
+
+    def change(self, answer: DeployStatus | RollbackStatus) -> None:
+        self._operation, self._trouble = view(answer), ""
+
+    def trouble(self, error: Trouble) -> None:
+        self._trouble = f"The controller does not answer, asking again ({error})"
+
+    def draw(self) -> RenderableType:
+        operation = self._operation
+        if operation is None:
+            self._spinner.update(text=Text("Asking the controller"))
+            return self._spinner
+        self._spinner.update(text=_headline(operation))
+        parts: list[RenderableType] = [self._spinner, _bar(operation, self._columns(), self._signs)]
+        if self._trouble:
+            parts.append(
+                Text("  " + printable(self._trouble), style="yellow", no_wrap=True, overflow="ellipsis")
+            )
+        rows = max(1, min(MAX_ROWS, self._console.height - ROWS_AROUND))
+        return Group(*parts, *_rows(operation.tasks, rows, self._signs))
+
+    def _columns(self) -> int:
+        return max(10, min(MAX_BAR_COLUMNS, self._console.width - 36))
+
+
+def _headline(operation: Operation) -> Text:
+    verb = "Deploying" if operation.kind == "deployment" else "Rolling back"
+    before = " " if operation.kind == "deployment" else " to "
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f"{verb} {printable(operation.service)}{before}")
+    line.append(printable(operation.target), style="bold")
+    line.append(f" on {counted(operation.progress.total, 'instance')}")
+    if operation.answer.cancelled_at:
+        line.append("  cancelling", style="yellow")
+    return line
+
+
+def _bar(operation: Operation, columns: int, signs: Glyphs) -> Text:
+    """Green for completed, red for failed, yellow for cancelled, dim for what is open; then the counts."""
+    progress = operation.progress
+    line = Text("  ", no_wrap=True, overflow="ellipsis")
+    drawn = seen = 0
+    for number, style in (
+        (progress.completed, "green"),
+        (progress.failed, "red"),
+        (progress.cancelled, "yellow"),
+        (progress.pending, "bright_black"),
+    ):
+        seen += number
+        upto = columns * seen // max(1, progress.total)
+        line.append(signs.bar * (upto - drawn), style=style)
+        drawn = upto
+    line.append(f"  {progress.completed:,} of {progress.total:,}")
+    for number, word, style in (
+        (progress.failed, "failed", "red"),
+        (progress.cancelled, "cancelled", "yellow"),
+    ):
+        if number:
+            line.append(f" {signs.dot} ").append(f"{number:,} {word}", style=style)
+    return line
+
+
+def _rows(tasks: list[TaskStatus], limit: int, signs: Glyphs) -> list[RenderableType]:
+    """The instances worth looking at, failing ones first; completed ones are only counted."""
+    listed = sorted((task for task in tasks if task.status in _ORDER), key=lambda t: _ORDER.index(t.status))
+    if not listed:
+        return []
+    shown: list[RenderableType] = [Text(""), task_table(listed[:limit])]
+    if len(listed) > limit:
+        left = [task.status for task in listed[limit:]]
+        words = [f"{left.count(s):,} {s.value.replace('_', ' ')}" for s in _ORDER if s in left]
+        shown.append(Text(f"  {signs.more} and {', '.join(words)} more", style="dim"))
+    return shown
+
+
+def task_table(tasks: list[TaskStatus]) -> Table:
+    """Id, stage and remark, one instance a line; a long remark is cut, not wrapped."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, max_width=32, overflow="ellipsis")
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for task in tasks:
+        table.add_row(
+            Text("  " + printable(task.instance_id)),
+            Text(stage(task), style=STYLES[task.status]),
+            Text(printable(remark(task)), style="" if task.status is Status.FAILED else "dim"),
+        )
+    return table
