@@ -1,0 +1,6 @@
+"""The HTTP API that schedulers call: one file per resource, one table of routes, one OpenAPI document."""
+
+from .application import make_api
+from .deps import ApiDeps, ApiStore
+
+__all__ = ["ApiDeps", "ApiStore", "make_api"]

@@ -1,0 +1,37 @@
+"""The envelope around every answer under /v1 (DESIGN «HTTP API»)."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from releasehand.model import Answer, ErrorBody, ErrorEnvelope
+
+from .errors import ApiError
+
+JSON: Final = "application/json"
+_OPENING: Final = b'{"code":200,"message":"success","data":'
+
+
+def success(adapter: TypeAdapter[Any], answer: Answer) -> web.Response:
+    """The answer is written once: its JSON is set between the envelope's bytes."""
+    return web.Response(body=_OPENING + adapter.dump_json(answer) + b"}", content_type=JSON)
+
+
+def failure(error: ApiError, request_id: str) -> web.Response:
+    status = error.fault.status
+    envelope = ErrorEnvelope(
+        code=status,
+        message=HTTPStatus(status).phrase.lower(),
+        data=error.data,
+        error=ErrorBody(
+            type=error.type,
+            detail=error.detail,
+            errors=list(error.errors),
+            request_id=request_id,
+            retryable=error.fault.retryable,
+        ),
+    )
+    content = envelope.model_dump_json().encode()
+    return web.Response(body=content, status=status, content_type=JSON, headers=error.headers)

@@ -1,0 +1,103 @@
+"""Deployments (spec: 接口参考 1.1–1.3)."""
+
+from typing import Final
+
+from releasehand.model import (
+    CancelParams,
+    CancelResult,
+    DeployParams,
+    DeployResult,
+    DeployStatus,
+    ErrorType,
+    OperationKind,
+)
+
+from .query import Query, StatusQuery
+from .routing import NO_BODY, AnyRoute, Call, Route
+from .waiting import read_status
+
+
+async def execute_deployment(call: Call[DeployParams, Query]) -> DeployResult:
+    """Start a deployment: put `version` of `service` on each of `instances`.
+
+    Durable when it is answered. `deploy_id` is the caller's idempotency key: the same id with the same
+    body answers the same again and starts nothing; with another body it is refused. Bodies are compared
+    with their defaults filled in, `instances` as a set and `package_url` without its query. Either all
+    instances are accepted or none."""
+    accepted = await call.deps.store.accept_deployment(call.body, caller=call.caller)
+    call.deps.wake(accepted.task_ids)
+    return accepted.result
+
+
+async def get_deployment_status(call: Call[None, StatusQuery]) -> DeployStatus:
+    """Tell how a deployment stands, in total and for each instance.
+
+    With `wait` the answer comes when the deployment has ended, at the latest after that time."""
+    return await read_status(
+        call.deps, OperationKind.DEPLOYMENT, call.name, call.query, call.deps.store.deploy_status
+    )
+
+
+async def cancel_deployment(call: Call[CancelParams, Query]) -> CancelResult:
+    """Cancel what of a deployment is not past its point of no return.
+
+    The answer carries the status at that moment and when the cancel was recorded; a repeated cancel
+    answers the first. Refused only if the deployment ended without one. What becomes of each instance is
+    in the status."""
+    cancelled = await call.deps.store.cancel(OperationKind.DEPLOYMENT, call.name, caller=call.caller)
+    call.deps.wake(cancelled.task_ids)
+    call.deps.bulletin.publish(OperationKind.DEPLOYMENT, call.name)
+    return cancelled.result
+
+
+ROUTES: Final[tuple[AnyRoute, ...]] = (
+    Route(
+        method="POST",
+        path="/v1/deployment",
+        operation_id="ExecuteDeployment",
+        tag="deployment",
+        handler=execute_deployment,
+        answer=DeployResult,
+        query=Query,
+        body=DeployParams,
+        refusals=(
+            ErrorType.UNKNOWN_SERVICE,
+            ErrorType.UNKNOWN_INSTANCE,
+            ErrorType.DEPLOY_ID_CONFLICT,
+            ErrorType.INSTANCE_BUSY,
+        ),
+        example=DeployParams(
+            service="user-service",
+            version="v1.2.3",
+            instances=["instance-1", "instance-2"],
+            package_url="https://packages.example.com/user-service/v1.2.3.tar.gz",
+            deploy_id="deploy-12345",
+            timeout=300,
+            retry_count=3,
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/deployment/{deploy_id}",
+        operation_id="GetDeploymentStatus",
+        tag="deployment",
+        handler=get_deployment_status,
+        answer=DeployStatus,
+        query=StatusQuery,
+        body=NO_BODY,
+        refusals=(ErrorType.UNKNOWN_DEPLOYMENT, ErrorType.TOO_MANY_REQUESTS),
+    ),
+    Route(
+        method="POST",
+        path="/v1/deployment/{deploy_id}/cancel",
+        operation_id="CancelDeployment",
+        tag="deployment",
+        handler=cancel_deployment,
+        answer=CancelResult,
+        query=Query,
+        body=CancelParams,
+        body_required=False,
+        refusals=(ErrorType.UNKNOWN_DEPLOYMENT, ErrorType.ALREADY_ENDED),
+        example=CancelParams(),
+    ),
+)

@@ -1,0 +1,90 @@
+"""What the API needs of the rest of the controller, declared by the one who uses it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from controller.bulletin import Bulletin
+from controller.core.acceptance import Accepted, Cancelled, InstancePage
+from releasehand.model import (
+    BatchRollbackParams,
+    BatchRollbackResult,
+    DeployParams,
+    DeployResult,
+    DeployStatus,
+    InstanceRollbackParams,
+    InstanceStatus,
+    OperationKind,
+    Period,
+    RollbackResult,
+    RollbackStatus,
+    ServiceInstances,
+    ServiceVersions,
+    SystemHealth,
+    SystemStats,
+    VersionHistory,
+)
+from shared.clock import Clock
+
+MAX_WAITERS: Final = 500
+"""Calls with `?wait=` that may be open at once; each holds a connection and reads its rows again."""
+
+
+class ApiStore(Protocol):
+    """The store, as the API sees it. Each method raises RefusalError or StoreUnavailableError and then
+    changed nothing.
+
+    What starts or cancels work is durable on return and may be cancelled only before it; reads may be at
+    any time."""
+
+    async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
+        """Commit the operation and its tasks, or find the same one again under its deploy_id."""
+        ...
+
+    async def accept_instance_rollback(
+        self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
+    ) -> Accepted[RollbackResult]: ...
+
+    async def accept_batch_rollback(
+        self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
+    ) -> Accepted[BatchRollbackResult]: ...
+
+    async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
+        """Record the cancel; a repeated one answers the first."""
+        ...
+
+    async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus: ...
+
+    async def rollback_status(self, rollback_id: str, page: InstancePage) -> RollbackStatus: ...
+
+    async def service_versions(self, service: str, *, include_stopped: bool) -> ServiceVersions: ...
+
+    async def service_instances(
+        self, service: str, *, status: InstanceStatus | None, version: str, limit: int, offset: int
+    ) -> ServiceInstances:
+        """`version` "" means any."""
+        ...
+
+    async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory: ...
+
+    async def system_stats(self, period: Period) -> SystemStats: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDeps:
+    """`wake` tells the dispatcher of new work and returns at once. `tokens` maps a caller's name to its
+    bearer token."""
+
+    store: ApiStore
+    wake: Callable[[Sequence[int]], None]
+    bulletin: Bulletin
+    health: Callable[[], Awaitable[SystemHealth]]
+    tokens: Mapping[str, str]
+    clock: Clock
+    version: str
+    max_waiters: int = MAX_WAITERS
+
+
+DEPS: Final = web.AppKey("deps", ApiDeps)

@@ -1,0 +1,93 @@
+"""One route as an aiohttp handler: who calls, what is asked, the route's own function, the envelope."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, web
+from pydantic import TypeAdapter
+
+from controller.core.refusals import RefusalError
+from releasehand.model import ErrorType, FieldError, Name, Request
+
+from .answers import success
+from .authentication import Callers
+from .body import parse_body, read_body
+from .deps import ApiDeps
+from .errors import ApiError, invalid, refused
+from .middleware import CALLER
+from .query import parse_query
+from .routing import AnyRoute, Call
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+_KEY: Final = re.compile(r"[!-~]{1,128}\Z")
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
+
+AioHandler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers) -> AioHandler:
+    """The handler of a route; it raises ApiError, which the middleware turns into an answer."""
+    adapter: TypeAdapter[Any] = TypeAdapter(route.answer)
+
+    async def serve(request: web.Request) -> web.Response:
+        _check_expectation(request)
+        caller = "" if route.open else callers.identify(request.headers.get("Authorization"))
+        request[CALLER] = caller
+        call = await _parse(route, request, deps, caller)
+        try:
+            answer = await route.handler(call)
+        except RefusalError as exc:
+            raise refused(exc, call.body) from exc
+        return success(adapter, answer)
+
+    return serve
+
+
+async def _parse(route: AnyRoute, request: web.Request, deps: ApiDeps, caller: str) -> Call[Any, Any]:
+    """Raises ApiError with all that is wrong with path, query, headers and body."""
+    problems: list[FieldError] = []
+    name = request.match_info.get(route.path_name, "")
+    if route.path_name:
+        problems += _check_name(route.path_name, name)
+    query, wrong = parse_query(route.query, request.query)
+    problems += wrong
+    key = request.headers.get(IDEMPOTENCY_KEY) if route.takes_idempotency_key else None
+    if key is not None and not _KEY.match(key):
+        problems.append(
+            FieldError(pointer=IDEMPOTENCY_KEY, detail="must be 1 to 128 visible ASCII characters")
+        )
+    body: Request | None = None
+    if route.request_model is not None:
+        content = await read_body(request)
+        body, wrong = parse_body(route.request_model, content, required=route.body_required)
+        problems += wrong
+    if problems:
+        raise invalid(problems)
+    return Call(deps=deps, caller=caller, name=name, query=query, body=body, idempotency_key=key)
+
+
+def _check_name(parameter: str, name: str) -> list[FieldError]:
+    try:
+        _NAME.validate_python(name)
+    except ValueError:
+        detail = "is no name: 1 to 128 letters, digits or . _ + -, a letter or digit first, no '..'"
+        return [FieldError(pointer=parameter, detail=detail)]
+    return []
+
+
+async def answer_expect(request: web.Request) -> None:
+    """Say 100 Continue; an expectation that we do not know is refused by the handler, inside the
+    middleware."""
+    if request.version >= HttpVersion11 and _expectation(request) == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+
+
+def _check_expectation(request: web.Request) -> None:
+    if _expectation(request) not in {"", "100-continue"}:
+        raise ApiError(ErrorType.EXPECTATION_FAILED, "no expectation but 100-continue can be met")
+
+
+def _expectation(request: web.Request) -> str:
+    return request.headers.get("Expect", "").lower()

@@ -1,0 +1,62 @@
+"""What a route is: one row of the table from which both the server and its OpenAPI document are made."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from releasehand.model import Answer, ErrorType, Request
+
+from .deps import ApiDeps
+from .query import Query
+
+BodyT = TypeVar("BodyT", bound=Request | None)
+QueryT = TypeVar("QueryT", bound=Query)
+AnswerT_co = TypeVar("AnswerT_co", bound=Answer, covariant=True)
+
+NO_BODY: Final = type(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[BodyT, QueryT]):
+    """A request that was authenticated, parsed and found valid.
+
+    `name` is the id in the path, "" where the path has none; `caller` is "" on open routes."""
+
+    deps: ApiDeps
+    caller: str
+    name: str
+    query: QueryT
+    body: BodyT
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Generic[BodyT, QueryT, AnswerT_co]):
+    """`operation_id` is the spec's name of the function. `refusals` are its own error types beside those
+    that every route has. An `open` route asks for no token. `example` is a body that is valid."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    operation_id: str
+    tag: str
+    handler: Callable[[Call[BodyT, QueryT]], Awaitable[AnswerT_co]]
+    answer: type[AnswerT_co]
+    query: type[QueryT]
+    body: type[BodyT]
+    body_required: bool = True
+    takes_idempotency_key: bool = False
+    refusals: tuple[ErrorType, ...] = ()
+    open: bool = False
+    example: BodyT | None = None
+
+    @property
+    def path_name(self) -> str:
+        """The name of the id in the path, "" if it has none."""
+        return self.path.partition("{")[2].partition("}")[0]
+
+    @property
+    def request_model(self) -> type[Request] | None:
+        return self.body if issubclass(self.body, Request) else None
+
+
+AnyRoute = Route[Any, Any, Answer]

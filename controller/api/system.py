@@ -1,0 +1,53 @@
+"""How the system does (spec: 接口参考 4.1–4.2)."""
+
+from typing import Final
+
+from releasehand.model import ErrorType, HealthStatus, SystemHealth, SystemStats
+
+from .errors import ApiError
+from .query import Query, StatsQuery
+from .routing import NO_BODY, AnyRoute, Call, Route
+
+
+async def get_system_health(call: Call[None, Query]) -> SystemHealth:
+    """Tell whether the controller can do its work.
+
+    Asks for no token: load balancers cannot carry one, and the answer names nothing of the fleet. An
+    unhealthy controller answers 503 with the same body in `data`; a degraded one still works and answers
+    200."""
+    health = await call.deps.health()
+    if health.status is HealthStatus.UNHEALTHY:
+        causes = "; ".join(health.causes) or "no cause is known"
+        raise ApiError(ErrorType.UNHEALTHY, f"the controller is unhealthy: {causes}", data=health)
+    return health
+
+
+async def get_system_stats(call: Call[None, StatsQuery]) -> SystemStats:
+    """Count the operations that ended in the period, and the instances as they are now."""
+    return await call.deps.store.system_stats(call.query.period)
+
+
+ROUTES: Final[tuple[AnyRoute, ...]] = (
+    Route(
+        method="GET",
+        path="/v1/system/health",
+        operation_id="GetSystemHealth",
+        tag="system",
+        handler=get_system_health,
+        answer=SystemHealth,
+        query=Query,
+        body=NO_BODY,
+        refusals=(ErrorType.UNHEALTHY,),
+        open=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/system/stats",
+        operation_id="GetSystemStats",
+        tag="system",
+        handler=get_system_stats,
+        answer=SystemStats,
+        query=StatsQuery,
+        body=NO_BODY,
+    ),
+)

@@ -1,0 +1,349 @@
+"""A store in memory that keeps the promises the API relies on: ids, conflicts, cancels. Nothing is carried
+out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from controller.core.acceptance import Accepted, Cancelled, InstancePage, fingerprint, first_difference
+from controller.core.refusals import (
+    AlreadyEndedError,
+    DeployIdConflictError,
+    Holder,
+    IdempotencyKeyConflictError,
+    InstanceBusyError,
+    UnknownInstanceError,
+    UnknownOperationError,
+    UnknownServiceError,
+)
+from releasehand.model import (
+    ENDED,
+    BatchRollbackParams,
+    BatchRollbackResult,
+    CancelResult,
+    DeployParams,
+    DeployResult,
+    DeployStatus,
+    HistoryAction,
+    HistoryEntry,
+    HistoryStatus,
+    Instance,
+    InstanceCounts,
+    InstanceRollbackParams,
+    InstanceStatus,
+    InstanceVersion,
+    OperationCounts,
+    OperationKind,
+    Period,
+    Progress,
+    RollbackResult,
+    RollbackStatus,
+    RollbackType,
+    ServiceInstances,
+    ServiceVersions,
+    Status,
+    SystemStats,
+    TaskStatus,
+    VersionHistory,
+)
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+ResultT = TypeVar("ResultT")
+Params = DeployParams | InstanceRollbackParams | BatchRollbackParams
+
+
+@dataclass
+class Operation:
+    kind: OperationKind
+    operation_id: str
+    params: Params
+    service: str
+    version: str
+    instances: Sequence[str]
+    caller: str
+    status: Status = Status.PENDING
+    cancelled_at: datetime | None = None
+
+
+@dataclass
+class FakeStore:
+    """Has one service, `user-service`, with `instance-1` to `instance-3` on v1.0.0. `raises` is raised by
+    each call."""
+
+    services: dict[str, dict[str, str]] = field(
+        default_factory=lambda: {"user-service": {f"instance-{n}": "v1.0.0" for n in (1, 2, 3)}}
+    )
+    operations: dict[tuple[OperationKind, str], Operation] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    raises: Exception | None = None
+
+    def end(self, kind: OperationKind, operation_id: str, status: Status = Status.COMPLETED) -> None:
+        self.operations[kind, operation_id].status = status
+
+    async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
+        self._note("accept_deployment", params)
+        known = self.operations.get((OperationKind.DEPLOYMENT, params.deploy_id))
+        if known is not None:
+            different = first_difference(fingerprint(known.params), fingerprint(params))
+            if different is not None:
+                raise DeployIdConflictError(params.deploy_id, different)
+        else:
+            self._check(params.service, params.instances)
+            self._check_free(params.instances)
+            known = Operation(
+                OperationKind.DEPLOYMENT,
+                params.deploy_id,
+                params,
+                params.service,
+                params.version,
+                params.instances,
+                caller,
+            )
+        result = DeployResult(
+            deploy_id=params.deploy_id,
+            service=params.service,
+            version=params.version,
+            status=known.status,
+            total_instances=len(params.instances),
+            started_at=NOON,
+        )
+        return self._accepted(known, result)
+
+    async def accept_instance_rollback(
+        self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
+    ) -> Accepted[RollbackResult]:
+        self._note("accept_instance_rollback", params, idempotency_key)
+        service = next((name for name, has in self.services.items() if params.instance_id in has), None)
+        if service is None:
+            raise UnknownInstanceError([params.instance_id])
+        rollback = self._rollback(params, service, [params.instance_id], caller, idempotency_key)
+        result = RollbackResult(
+            rollback_id=rollback.operation_id,
+            instance_id=params.instance_id,
+            target_version=params.target_version,
+            status=rollback.status,
+            started_at=NOON,
+        )
+        return self._accepted(rollback, result)
+
+    async def accept_batch_rollback(
+        self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
+    ) -> Accepted[BatchRollbackResult]:
+        self._note("accept_batch_rollback", params, idempotency_key)
+        self._check(params.service, params.instances)
+        rollback = self._rollback(params, params.service, params.instances, caller, idempotency_key)
+        result = BatchRollbackResult(
+            rollback_id=rollback.operation_id,
+            service=params.service,
+            target_version=params.target_version,
+            status=rollback.status,
+            instances=params.instances,
+            total_instances=len(params.instances),
+            started_at=NOON,
+        )
+        return self._accepted(rollback, result)
+
+    async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
+        self._note("cancel", kind, operation_id, caller)
+        operation = self._find(kind, operation_id)
+        if operation.cancelled_at is None:
+            if operation.status in ENDED:
+                raise AlreadyEndedError(kind, operation_id, operation.status)
+            operation.cancelled_at, operation.status = NOON, Status.CANCELLED
+        ids = (
+            {"deploy_id": operation_id} if kind is OperationKind.DEPLOYMENT else {"rollback_id": operation_id}
+        )
+        result = CancelResult(status=operation.status, cancelled_at=operation.cancelled_at, **ids)
+        return Cancelled(result, [7])
+
+    async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus:
+        self._note("deploy_status", deploy_id, page)
+        operation = self._find(OperationKind.DEPLOYMENT, deploy_id)
+        return DeployStatus(
+            deploy_id=deploy_id,
+            service=operation.service,
+            version=operation.version,
+            status=operation.status,
+            progress=_progress(operation),
+            instances=_tasks(operation, page),
+            started_at=NOON,
+            updated_at=NOON,
+        )
+
+    async def rollback_status(self, rollback_id: str, page: InstancePage) -> RollbackStatus:
+        self._note("rollback_status", rollback_id, page)
+        operation = self._find(OperationKind.ROLLBACK, rollback_id)
+        single = isinstance(operation.params, InstanceRollbackParams)
+        return RollbackStatus(
+            rollback_id=rollback_id,
+            service=operation.service,
+            target_version=operation.version,
+            rollback_type=RollbackType.INSTANCE if single else RollbackType.BATCH,
+            status=operation.status,
+            progress=_progress(operation),
+            instances=_tasks(operation, page),
+            started_at=NOON,
+            completed_at=None,
+            updated_at=NOON,
+        )
+
+    async def service_versions(self, service: str, *, include_stopped: bool) -> ServiceVersions:
+        self._note("service_versions", service, include_stopped)
+        versions = self._service(service)
+        summary: dict[str, int] = {}
+        for version in versions.values():
+            summary[version] = summary.get(version, 0) + 1
+        return ServiceVersions(
+            service=service,
+            instances=[
+                InstanceVersion(
+                    instance_id=name, version=version, status=InstanceStatus.RUNNING, last_updated=NOON
+                )
+                for name, version in versions.items()
+            ],
+            version_summary=summary,
+            total_instances=len(versions),
+            updated_at=NOON,
+        )
+
+    async def service_instances(
+        self, service: str, *, status: InstanceStatus | None, version: str, limit: int, offset: int
+    ) -> ServiceInstances:
+        self._note("service_instances", service, status, version, limit, offset)
+        listed = [
+            Instance(
+                instance_id=name,
+                host="host-1",
+                port=8080,
+                status=InstanceStatus.RUNNING,
+                version=live,
+                last_heartbeat=NOON,
+                metadata={},
+            )
+            for name, live in self._service(service).items()
+            if version in {"", live} and status in {None, InstanceStatus.RUNNING}
+        ]
+        page = listed[offset : offset + limit]
+        return ServiceInstances(
+            service=service, instances=page, total=len(listed), limit=limit, offset=offset
+        )
+
+    async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory:
+        self._note("version_history", instance_id, limit, offset)
+        service = next((name for name, has in self.services.items() if instance_id in has), None)
+        if service is None:
+            raise UnknownInstanceError([instance_id])
+        entry = HistoryEntry(
+            version="v1.0.0",
+            action=HistoryAction.DEPLOY,
+            deploy_id="deploy-0",
+            timestamp=NOON,
+            status=HistoryStatus.SUCCESS,
+        )
+        page = [entry][offset : offset + limit]
+        return VersionHistory(instance_id=instance_id, service=service, history=page, total=1)
+
+    async def system_stats(self, period: Period) -> SystemStats:
+        self._note("system_stats", period)
+        none = OperationCounts(total=0, success=0, failed=0, success_rate=0.0)
+        return SystemStats(
+            period=period,
+            deployments=none,
+            rollbacks=none,
+            instances=InstanceCounts(total=3, healthy=3, unhealthy=0),
+            timestamp=NOON,
+        )
+
+    def _note(self, *call: object) -> None:
+        self.calls.append(call)
+        if self.raises is not None:
+            raise self.raises
+
+    def _service(self, service: str) -> dict[str, str]:
+        if service not in self.services:
+            raise UnknownServiceError(service)
+        return self.services[service]
+
+    def _check(self, service: str, instances: Sequence[str]) -> None:
+        unknown = [name for name in instances if name not in self._service(service)]
+        if unknown:
+            raise UnknownInstanceError(unknown, service)
+
+    def _check_free(self, instances: Sequence[str]) -> None:
+        busy = [
+            Holder(name, operation.kind, operation.operation_id)
+            for operation in self.operations.values()
+            for name in operation.instances
+            if operation.status not in ENDED and name in instances
+        ]
+        if busy:
+            raise InstanceBusyError(busy)
+
+    def _find(self, kind: OperationKind, operation_id: str) -> Operation:
+        if (kind, operation_id) not in self.operations:
+            raise UnknownOperationError(kind, operation_id)
+        return self.operations[kind, operation_id]
+
+    def _rollback(
+        self,
+        params: InstanceRollbackParams | BatchRollbackParams,
+        service: str,
+        instances: Sequence[str],
+        caller: str,
+        key: str | None,
+    ) -> Operation:
+        if key is not None and key in self.keys:
+            known = self.operations[OperationKind.ROLLBACK, self.keys[key]]
+            different = first_difference(fingerprint(known.params), fingerprint(params))
+            if different is not None:
+                raise IdempotencyKeyConflictError(different)
+            return known
+        if not params.force:
+            self._check_free(instances)
+        rollback_id = f"rollback-{len(self.operations) + 1}"
+        if key is not None:
+            self.keys[key] = rollback_id
+        return Operation(
+            OperationKind.ROLLBACK, rollback_id, params, service, params.target_version, instances, caller
+        )
+
+    def _accepted(self, operation: Operation, result: ResultT) -> Accepted[ResultT]:
+        topic = (operation.kind, operation.operation_id)
+        repeated = topic in self.operations
+        self.operations[topic] = operation
+        return Accepted(
+            result, [] if repeated else list(range(1, len(operation.instances) + 1)), repeated=repeated
+        )
+
+
+def _progress(operation: Operation) -> Progress:
+    total = len(operation.instances)
+    return Progress(
+        total=total,
+        completed=total if operation.status is Status.COMPLETED else 0,
+        failed=total if operation.status is Status.FAILED else 0,
+        pending=0 if operation.status in ENDED else total,
+        cancelled=total if operation.status is Status.CANCELLED else 0,
+    )
+
+
+def _tasks(operation: Operation, page: InstancePage) -> list[TaskStatus]:
+    listed = [
+        TaskStatus(
+            instance_id=name,
+            status=operation.status,
+            version="v1.0.0",
+            current_version="v1.0.0",
+            target_version=operation.version,
+            started_at=None,
+            completed_at=None,
+            updated_at=NOON,
+            error_message="",
+        )
+        for name in operation.instances
+        if page.status in {None, operation.status}
+    ]
+    end = None if page.limit is None else page.offset + page.limit
+    return listed[page.offset : end]
