@@ -1,0 +1,228 @@
+"""controller.toml: where the controller listens, who may talk to it, and where its rows are."""
+
+import ipaddress
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+
+from releasehand.model import Name
+from shared.logs import LogFormat
+from shared.settings import ConfigError, Problem, load_settings
+from shared.tls import server_context
+
+ENVIRONMENT_PREFIX: Final = "RELEASEHAND_CONTROLLER"
+DEFAULT_DATABASE: Final = "sqlite:////var/lib/releasehand/controller.db"
+MIN_TOKEN_CHARS: Final = 16
+MAX_TOKEN_CHARS: Final = 4_096
+_API_HOST: Final = "127.0.0.1"
+_HUB_HOST: Final = "0.0.0.0"
+_FLAG: Final = TypeAdapter(bool)
+_ENGINES: Final = frozenset({"sqlite", "postgresql"})
+
+
+def _check_absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+def _check_host(host: str) -> str:
+    if not host or host != host.strip() or "/" in host or "://" in host:
+        raise ValueError("must be an address or a host name, like 127.0.0.1")
+    return host
+
+
+def _check_database(url: str) -> str:
+    """As far as can be told without opening it; the store says the rest."""
+    parts = urlsplit(url)
+    engine = parts.scheme.partition("+")[0]
+    if engine not in _ENGINES:
+        raise ValueError("must be sqlite:////ABSOLUTE/FILE.db or postgresql://HOST/NAME")
+    if engine == "sqlite" and not parts.path.startswith("//"):
+        raise ValueError("must name an absolute file, with four slashes: sqlite:////x.db")
+    return url
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
+Host = Annotated[str, AfterValidator(_check_host)]
+Port = Annotated[int, Field(ge=0, le=65_535, description="0: any free one.")]
+
+
+def is_loopback(host: str) -> bool:
+    """True where nobody but this machine can connect."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ApiSection(Section):
+    """The HTTP API. A caller's token stands in `tokens`, or in a file of its own named in `token_files`."""
+
+    host: Host = _API_HOST
+    port: Port = 8080
+    allow_plain_http: bool = False
+    tokens: dict[Name, SecretStr] = {}
+    token_files: dict[Name, AbsolutePath] = {}
+
+
+class HubSection(Section):
+    """The agents' port. An agent's token stands in `agents` by agent id, or in a file named in
+    `agent_files`."""
+
+    host: Host = _HUB_HOST
+    port: Port = 8443
+    cert_file: AbsolutePath | None = None
+    key_file: AbsolutePath | None = None
+    agents: dict[Name, SecretStr] = {}
+    agent_files: dict[Name, AbsolutePath] = {}
+
+
+class ControllerConfig(Section):
+    """The whole file."""
+
+    database: Annotated[str, AfterValidator(_check_database)] = DEFAULT_DATABASE
+    log_format: LogFormat = "text"
+    api: ApiSection = ApiSection()
+    hub: HubSection = HubSection()
+
+
+def load_config(file: Path | None, environment: Mapping[str, str]) -> ControllerConfig:
+    """Read `file`, then the environment; look at every file it names. Raises ConfigError with all
+    problems."""
+    config = load_settings(
+        ControllerConfig,
+        file=file,
+        environment=environment,
+        prefix=ENVIRONMENT_PREFIX,
+        look_across=_find_open_networks,
+    )
+    problems = [*_find_bad_tokens(config), *_find_bad_certificate(config.hub)]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read_api_tokens(config: ControllerConfig) -> dict[str, str]:
+    """Caller name to token, files read now. Raises ConfigError."""
+    return _read_tokens("api.tokens", config.api.tokens, "api.token_files", config.api.token_files)
+
+
+def read_agent_tokens(config: ControllerConfig) -> dict[str, str]:
+    """Agent id to token, files read now. Raises ConfigError."""
+    return _read_tokens("hub.agents", config.hub.agents, "hub.agent_files", config.hub.agent_files)
+
+
+def find_risks(config: ControllerConfig) -> list[str]:
+    """What works but deserves a warning at start, in words for the log."""
+    risks = []
+    if not is_loopback(config.api.host):
+        risks.append(f"the API answers plain HTTP on {config.api.host}: tokens cross the network readable")
+    if not config.hub.agents and not config.hub.agent_files:
+        risks.append("hub.agents is empty: no agent can connect")
+    return risks
+
+
+def _find_open_networks(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """Listening beyond this machine without encryption. Looks at the values as they were read."""
+    api, hub = (part if isinstance(part := tree.get(name), dict) else {} for name in ("api", "hub"))
+    if _is_open(api.get("host", _API_HOST)) and not _is_true(api.get("allow_plain_http", False)):
+        yield Problem(
+            "api.host",
+            f"the API speaks plain HTTP and {api['host']} is no loopback address: listen on 127.0.0.1 behind a TLS"
+            " proxy, or set api.allow_plain_http = true and let tokens cross the network readable",
+        )
+    given = [key for key in ("cert_file", "key_file") if key in hub]
+    if len(given) == 1:
+        yield Problem("hub", "needs cert_file and key_file together")
+    elif not given and _is_open(hub.get("host", _HUB_HOST)):
+        yield Problem("hub", "needs cert_file and key_file; only a loopback address may do without TLS")
+
+
+def _is_open(host: object) -> bool:
+    return isinstance(host, str) and not is_loopback(host)
+
+
+def _is_true(value: object) -> bool:
+    try:
+        return _FLAG.validate_python(value)
+    except ValidationError:
+        return True  # told as a wrong value already
+
+
+def _read_tokens(
+    tokens_key: str, tokens: Mapping[str, SecretStr], files_key: str, files: Mapping[str, Path]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name, secret in tokens.items():
+        found[name] = secret.get_secret_value()
+        problems += _judge(f"{tokens_key}.{name}", found[name])
+    for name, file in files.items():
+        where = f"{files_key}.{name}"
+        if name in found:
+            problems.append(Problem(where, f"is given in {tokens_key} too"))
+            continue
+        try:
+            found[name] = file.read_text(encoding="utf-8").strip()
+        except OSError as exc:
+            problems.append(Problem(where, f"{file} cannot be read: {exc.strerror or exc}"))
+        except UnicodeDecodeError:
+            problems.append(Problem(where, f"{file} holds something that is no token"))
+        else:
+            problems += _judge(where, found[name])
+    owners: dict[str, str] = {}
+    for name, token in found.items():
+        if (owner := owners.setdefault(token, name)) != name:
+            problems.append(
+                Problem(f"{tokens_key}.{name}", f"is the token of '{owner}' too; each needs its own")
+            )
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _judge(where: str, token: str) -> Iterator[Problem]:
+    """What is wrong with a token; the token itself is never shown."""
+    if not token.isascii() or not token.isprintable() or " " in token or len(token) > MAX_TOKEN_CHARS:
+        yield Problem(where, "is no token: one word of printable ASCII is wanted")
+    elif len(token) < MIN_TOKEN_CHARS:
+        yield Problem(where, f"is too easy to guess: at least {MIN_TOKEN_CHARS} characters are wanted")
+
+
+def _find_bad_tokens(config: ControllerConfig) -> Iterator[Problem]:
+    for read in (read_api_tokens, read_agent_tokens):
+        try:
+            read(config)
+        except ConfigError as exc:
+            yield from exc.problems
+    if not config.api.tokens and not config.api.token_files:
+        yield Problem("api.tokens", "is empty: nobody could call; add NAME = TOKEN")
+
+
+def _find_bad_certificate(hub: HubSection) -> Iterator[Problem]:
+    if hub.cert_file is None or hub.key_file is None:
+        return
+    unreadable = False
+    for where, file in (("hub.cert_file", hub.cert_file), ("hub.key_file", hub.key_file)):
+        try:
+            file.read_bytes()
+        except OSError as exc:
+            unreadable = True
+            yield Problem(where, f"{file} cannot be read: {exc.strerror or exc}")
+    if unreadable:
+        return
+    try:
+        server_context(hub.cert_file, hub.key_file)
+    except (ssl.SSLError, OSError) as exc:
+        yield Problem("hub.cert_file", f"cannot be used with hub.key_file: {exc}")
