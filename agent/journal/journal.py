@@ -43,7 +43,7 @@ class Change:
     """What belongs together: an attempt's new state, the report of it, and what it means for the host."""
 
     record: AttemptRecord
-    move: Move | None = None  # its `n` is given by the journal
+    report: bool = True  # whether the record's newest move goes into the outbox
     releases: tuple[ReleaseMark, ...] = ()
     broken: str | None = None  # None leaves it, "" mends it
 
@@ -89,7 +89,7 @@ class Journal:
         """Make the changes, in this order, in one transaction."""
         durable = any(change.record.phase in DURABLE for change in changes)
         await self._run(lambda: self._commit(changes, durable=durable))
-        if any(change.move for change in changes):
+        if any(change.report for change in changes):
             self._report()
 
     async def attempts(self, instance_id: str) -> list[AttemptRecord]:
@@ -107,7 +107,7 @@ class Journal:
     async def count_starts(self, records: Sequence[AttemptRecord]) -> list[AttemptRecord]:
         """Note durably, before they are gone on with, that the agent started and found these unfinished."""
         counted = [record.model_copy(update={"starts": record.starts + 1}) for record in records]
-        await self._run(lambda: self._commit([Change(record) for record in counted], durable=True))
+        await self._run(lambda: self._commit([Change(record, report=False) for record in counted], durable=True))
         return counted
 
     async def has_report_of(self, ref: Ref) -> bool:
@@ -281,8 +281,8 @@ class Journal:
                 " ON CONFLICT DO UPDATE SET broken = excluded.broken",
                 (ref.instance_id, change.broken),
             )
-        if change.move is not None:
-            self._put(name_of(ref), change.move)
+        if change.report:
+            self._put(name_of(ref), record.report())
 
     def _put(self, ref: str, move: Move) -> None:
         self.last_n += 1

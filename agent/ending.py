@@ -1,0 +1,71 @@
+"""What a move of an attempt changes besides its phase: the account of its end, the marks on releases,
+the instance."""
+
+from agent.core.record import AttemptRecord
+from agent.core.wording import describe_end
+from agent.instance import Instance
+from agent.journal import Change, ReleaseMark
+from releasehand.model.status import Phase
+from shared.attempt import PAST_NO_RETURN
+from shared.frames import AttemptEnd, Kept
+
+
+async def change_for(instance: Instance, record: AttemptRecord, *, log_tail: str = "") -> Change:
+    """The whole change that belongs to `record` having entered its phase; an end is read back from the
+    disk here.
+
+    Raises JournalError."""
+    marks = await _marks_for(instance, record)
+    broken = {Phase.DONE: "", Phase.REVERTED: ""}.get(record.phase)
+    if not record.live:
+        active, kept, trouble = await instance.live_now()
+        failure = record.failure
+        message = describe_end(record, active, trouble)
+        end = AttemptEnd(
+            code=failure.code if failure else None,
+            message=message,
+            result=record.result if record.phase is Phase.DONE else None,
+            active=active,
+            releases=_marked(kept, marks),
+            sha256=record.sha256,
+            log_tail=log_tail,
+        )
+        record = record.model_copy(update={"end": end})
+        if record.phase is Phase.BROKEN:
+            broken = message
+    return Change(record, releases=marks, broken=broken)
+
+
+async def _marks_for(instance: Instance, record: AttemptRecord) -> tuple[ReleaseMark, ...]:
+    target = ReleaseMark(record.target, record.command.version, record.sha256, good=None)
+    match record.left, record.phase:
+        case Phase.UNPACKING, Phase.STAGED:
+            return (target,)
+        case Phase.CHECKING, Phase.DONE:
+            return (_with(target, good=True),)
+        case _, Phase.REVERTING if record.target != record.previous:
+            return (_with(target, good=False),)
+        case Phase.REVERTING, Phase.REVERTED if record.previous:
+            kept = await instance.kept()
+            return tuple(
+                ReleaseMark(one.release, one.version, one.sha256, good=True, activated=True)
+                for one in kept
+                if one.release == record.previous
+            )
+        case _:
+            return ()
+
+
+def _with(mark: ReleaseMark, *, good: bool) -> ReleaseMark:
+    return ReleaseMark(mark.release, mark.version, mark.sha256, good=good, activated=good)
+
+
+def _marked(kept: list[Kept], marks: tuple[ReleaseMark, ...]) -> list[Kept]:
+    """The kept releases as they will be marked by the change that reports them."""
+    news = {mark.release: mark.good for mark in marks}
+    return [one.model_copy(update={"good": news.get(one.release, one.good)}) for one in kept]
+
+
+def is_worth_the_service_log(record: AttemptRecord) -> bool:
+    """Whether the service's own words belong to the account: it was started, and it did not go well."""
+    return record.phase is not Phase.DONE and record.left in PAST_NO_RETURN

@@ -1,0 +1,131 @@
+"""One instance on this host: what is on its disk, joined with what the journal knows of it, and how it
+does."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.check import HealthCheck
+from agent.config import InstanceSection
+from agent.core.source import Holding
+from agent.finish import finish
+from agent.journal import Journal, ReleaseMark
+from agent.observation import Observation
+from agent.service import ServiceManager
+from agent.switch import InstallRoot
+from releasehand.model.status import ServiceState
+from shared.errors import AttemptError
+from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept
+
+OBSERVE_TIMEOUT_S: Final = 5.0
+SERVICE_LOG_TAIL_BYTES: Final = 8 * 1024
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The parts that stand for one instance. Its root is used by one task at a time."""
+
+    section: InstanceSection
+    root: InstallRoot
+    service: ServiceManager
+    check: HealthCheck
+    journal: Journal
+
+    @property
+    def id(self) -> str:
+        return self.section.id
+
+    async def current(self) -> str:
+        """The name of the active release, "" for none. Raises BrokenLinkError, HostError."""
+        return await finish(asyncio.to_thread(self.root.current)) or ""
+
+    async def kept(self) -> list[Kept]:
+        """Every complete release on the disk in the order of activation, the newest last. Raises
+        HostError."""
+        on_disk = {one.name: one for one in await finish(asyncio.to_thread(self.root.releases))}
+        marked = await self.journal.releases(self.id)
+        known = [one for one in marked if one.release in on_disk]
+        names = {one.release for one in known}
+        unknown = [
+            Kept(release=one.name, version=one.version, sha256=one.sha256)
+            for one in on_disk.values()
+            if one.name not in names
+        ]
+        return unknown + known
+
+    async def holding(self) -> Holding:
+        """What may be built on. Raises BrokenLinkError, HostError."""
+        kept = await self.kept()
+        active = _describe(await self.current(), kept)
+        return Holding(active, kept, broken=bool(await self.journal.broken(self.id)))
+
+    async def live_now(self) -> tuple[Active, list[Kept], str]:
+        """The active release and all kept ones, read back from disk, and why that cannot be told, "" if
+        it can."""
+        try:
+            kept = await self.kept()
+        except AttemptError as exc:
+            return Active(), [], str(exc)
+        try:
+            return _describe(await self.current(), kept), kept, ""
+        except AttemptError as exc:
+            return Active(), kept, str(exc)
+
+    async def adopt(self) -> None:
+        """Tell a journal that never heard of this instance what is on its disk: the active release is
+        taken for good, since it is what runs."""
+        active, kept, _ = await self.live_now()
+        marks = [
+            ReleaseMark(
+                release=one.release,
+                version=one.version,
+                sha256=one.sha256,
+                good=True if one.release == active.release else None,
+                activated=one.release == active.release,
+            )
+            for one in kept
+        ]
+        await self.journal.adopt(self.id, marks)
+
+    async def observe(self) -> Observation:
+        """Look at the service; UNKNOWN when the look takes too long."""
+        try:
+            async with asyncio.timeout(OBSERVE_TIMEOUT_S):
+                return await self.service.observe()
+        except TimeoutError:
+            return Observation(
+                ServiceState.UNKNOWN, None, f"could not be asked within {OBSERVE_TIMEOUT_S:g} s"
+            )
+
+    async def pulse(self) -> InstancePulse:
+        """How the instance does: "" as the reason when it does well or nothing is installed."""
+        active, _, trouble = await self.live_now()
+        seen = await self.observe()
+        reason = await self.journal.broken(self.id) or trouble
+        if not reason and active.release and seen.state is not ServiceState.RUNNING:
+            reason = seen.detail
+        return InstancePulse(
+            instance_id=self.id, active=active, state=seen.state, reason=reason[:MAX_MESSAGE_CHARS]
+        )
+
+    async def service_log_tail(self) -> str:
+        """The last words of a service that writes into its root; "" if there are none."""
+        return await finish(asyncio.to_thread(_read_tail, self.root.path / "service.log"))
+
+
+def _describe(name: str, kept: list[Kept]) -> Active:
+    for one in kept:
+        if one.release == name:
+            return Active(release=one.release, version=one.version, sha256=one.sha256)
+    return Active(release=name)
+
+
+def _read_tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - SERVICE_LOG_TAIL_BYTES))
+            return file.read(SERVICE_LOG_TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""

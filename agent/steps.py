@@ -1,0 +1,246 @@
+"""What each phase of an attempt does. Every step is safe to repeat from its start and safe to cancel.
+
+The order on disk is that of docs/architecture.md «On the host»: it survives a power cut at any point.
+Deciding what a step's end means is not done here (agent.runner)."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from agent.core.record import AttemptRecord
+from agent.core.source import AlreadyActive, Fetch, NoSource, UseKept, plan_fetched, plan_start
+from agent.download import Download
+from agent.errors import ActivationError, HostError
+from agent.finish import finish
+from agent.instance import Instance
+from agent.observation import ProcessMark
+from agent.switch import ReleaseMeta
+from agent.unpack import Limits, unpack
+from agent.verify import verify_digest
+from releasehand.model.codes import FailureCode
+from releasehand.model.fields import OptionalDigest, Version
+from releasehand.model.status import OperationKind, Phase, TaskResult
+from shared.attempt import Outcome
+from shared.errors import AttemptError
+from shared.frames import Kept
+
+Checkpoint = Callable[[str], None]
+Progress = Callable[[int, int | None], None]
+
+_VERSION: Final[TypeAdapter[str]] = TypeAdapter(Version)
+_DIGEST: Final[TypeAdapter[str]] = TypeAdapter(OptionalDigest)
+
+
+class Fetcher(Protocol):
+    """Where packages come from: agent.download.Downloader, or a fake in the tests."""
+
+    async def fetch(self, url: str, *, progress: Progress) -> Download:
+        """Download the package; cancelling leaves nothing behind. Raises AttemptError."""
+        ...
+
+
+class NoSourceError(AttemptError):
+    """Neither the host nor the command has the release."""
+
+    code = FailureCode.NO_SOURCE
+
+
+class CommandRefusedError(AttemptError):
+    """The command does not fit this instance; a controller that checks its callers sends none like it."""
+
+    code = FailureCode.HOST_ERROR
+
+
+class Steps:
+    """The steps of one attempt, and what it holds between them: a downloaded package, the mark of a
+    process."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        fetcher: Fetcher,
+        *,
+        limits: Limits,
+        progress: Progress,
+        checkpoint: Checkpoint,
+    ) -> None:
+        """`checkpoint` is told the name of each effect right after it happened; tests kill the agent
+        there."""
+        self._instance, self._fetcher, self._limits = instance, fetcher, limits
+        self._progress, self._checkpoint = progress, checkpoint
+        self._package: Download | None = None
+        self._mark: ProcessMark | None = None
+
+    async def run(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
+        """Do the phase that `record` is in; the record comes back with what was learned.
+
+        Raises AttemptError, ValueError for a phase that has no step."""
+        match record.phase:
+            case Phase.QUEUED:
+                return await self._plan(record)
+            case Phase.DOWNLOADING:
+                await self._obtain(record)
+            case Phase.VERIFYING:
+                return await self._verify(record)
+            case Phase.UNPACKING:
+                return await self._unpack(record)
+            case Phase.STAGED:
+                return await self._look_before_switching(record)
+            case Phase.ACTIVATING:
+                await self._activate(record)
+            case Phase.CHECKING:
+                await self._check(record)
+            case Phase.REVERTING:
+                await self._revert(record)
+            case _:
+                raise ValueError(f"no step belongs to {record.phase}")
+        return Outcome.OK, record
+
+    async def withdraw(self, record: AttemptRecord) -> None:
+        """Remove the release that the attempt put on the host, if it put one there and never switched to it.
+
+        Raises HostError, NoSpaceError."""
+        if record.target and record.result is TaskResult.DOWNLOADED:
+            await finish(asyncio.to_thread(self._instance.root.remove_release, record.target))
+
+    async def clear(self) -> None:
+        """Leave nothing of the attempt but complete releases: the package goes, and so does what was staged.
+
+        Raises HostError, NoSpaceError."""
+        if self._package is not None:
+            package, self._package = self._package, None
+            await finish(asyncio.to_thread(package.close))
+        await finish(asyncio.to_thread(self._instance.root.clear_staging))
+
+    # before the point of no return
+
+    async def _plan(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
+        command = record.command
+        _refuse_misfit(record, self._instance.section.service)
+        match plan_start(command, await self._instance.holding()):
+            case AlreadyActive(release):
+                return Outcome.ALREADY, _with(record, release, TaskResult.ALREADY_ACTIVE)
+            case UseKept(release):
+                return Outcome.KEPT, _with(record, release, TaskResult.KEPT)
+            case Fetch():
+                return Outcome.OK, record.model_copy(update={"result": TaskResult.DOWNLOADED})
+            case NoSource():
+                what = "good release" if command.kind is OperationKind.ROLLBACK else "release"
+                raise NoSourceError(
+                    f"cannot install {command.version}: no {what} of it is kept here and no URL is known"
+                )
+
+    async def _obtain(self, record: AttemptRecord) -> Download:
+        """The package: at hand already, or fetched (again, after a restart of the agent)."""
+        if self._package is None:
+            self._package = await self._fetcher.fetch(record.command.url, progress=self._progress)
+            self._checkpoint("fetched")
+            if record.sha256:  # what was verified before the restart is what must come again
+                verify_digest(self._package.sha256, record.sha256)
+        return self._package
+
+    async def _verify(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
+        package = await self._obtain(record)
+        verify_digest(package.sha256, record.command.sha256)
+        record = record.model_copy(update={"sha256": package.sha256})
+        match plan_fetched(record.command, package.sha256, await self._instance.holding()):
+            case AlreadyActive(release):
+                return Outcome.ALREADY, _with(record, release, TaskResult.ALREADY_ACTIVE)
+            case UseKept(release):
+                return Outcome.KEPT, _with(record, release, TaskResult.KEPT)
+            case Fetch():
+                return Outcome.OK, record
+
+    async def _unpack(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
+        """A release that was committed right before the agent died is found again: it was never tried."""
+        root, version = self._instance.root, record.command.version
+        for one in await self._instance.kept():
+            if one.version == version and one.sha256 == record.sha256 and one.good is None:
+                return Outcome.OK, record.model_copy(update={"target": one.release})
+        package = await self._obtain(record)
+        name = await finish(asyncio.to_thread(root.release_name, version, package.sha256))
+        meta = ReleaseMeta(name=name, version=version, sha256=package.sha256, size_bytes=package.size_bytes)
+        staging = await finish(asyncio.to_thread(root.make_staging))
+        await unpack(package.file, staging, self._limits)
+        self._checkpoint("unpacked")
+        try:
+            await finish(asyncio.to_thread(root.commit, staging, meta))
+        except asyncio.CancelledError:
+            await finish(asyncio.to_thread(root.remove_release, name))  # the host is left as it was
+            raise
+        self._checkpoint("committed")
+        return Outcome.OK, record.model_copy(update={"target": name})
+
+    async def _look_before_switching(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
+        previous = await self._instance.current()
+        if record.target not in {one.release for one in await self._instance.kept()}:
+            raise HostError(self._instance.root.release_path(record.target), "the release is gone")
+        return Outcome.OK, record.model_copy(update={"previous": previous})
+
+    # after it
+
+    async def _activate(self, record: AttemptRecord) -> None:
+        await self._switch(record.target)
+        self._mark = await self._instance.service.restart()
+        self._checkpoint("restarted")
+
+    async def _check(self, record: AttemptRecord) -> None:
+        await self._wait_until_up(record.command.version)
+        await self._read_back(record.target)
+
+    async def _revert(self, record: AttemptRecord) -> None:
+        previous = record.previous or ""
+        if not previous:
+            try:
+                await self._instance.service.stop()
+            finally:
+                await self._switch("")
+        else:
+            version = next(
+                (one.version for one in await self._instance.kept() if one.release == previous), ""
+            )
+            await self._switch(previous)
+            self._mark = await self._instance.service.restart()
+            self._checkpoint("restarted")
+            await self._wait_until_up(version)
+        await self._read_back(previous)
+
+    async def _switch(self, release: str) -> None:
+        await finish(asyncio.to_thread(self._instance.root.point_current, release or None))
+        self._checkpoint("switched")
+
+    async def _wait_until_up(self, version: str) -> None:
+        service = self._instance.service
+        if self._mark is None:
+            # The agent was started again. A process that runs now was started after the switch; if none does,
+            # that may be the fault of what stopped the agent (a reboot), not the release's.
+            self._mark = (await service.observe()).mark or await service.restart()
+        await self._instance.check.wait(expected_version=version, alive=service.observe, mark=self._mark)
+        self._checkpoint("checked")
+
+    async def _read_back(self, expected: str) -> None:
+        if (found := await self._instance.current()) != expected:
+            raise ActivationError(
+                f"activate {expected or 'nothing'}", f"afterwards current names {found or 'nothing'}"
+            )
+
+
+def _with(record: AttemptRecord, release: Kept, result: TaskResult) -> AttemptRecord:
+    return record.model_copy(update={"target": release.release, "sha256": release.sha256, "result": result})
+
+
+def _refuse_misfit(record: AttemptRecord, service: str) -> None:
+    """The version becomes a name on the disk, so it is checked here whatever the controller checked."""
+    command = record.command
+    if command.service != service:
+        raise CommandRefusedError(
+            f"cannot run the command: this is an instance of {service}, not {command.service}"
+        )
+    try:
+        _VERSION.validate_python(command.version)
+        _DIGEST.validate_python(command.sha256)
+    except ValidationError as exc:
+        reason = exc.errors(include_url=False, include_input=False)[0]["msg"]
+        raise CommandRefusedError(f"cannot run the command: {reason}") from exc
