@@ -22,6 +22,7 @@ from .errors import (
     excerpt,
     parse_json,
     read_refusal,
+    reason_of,
 )
 from .model import (
     ENDED,
@@ -300,7 +301,7 @@ class Client:
         wait_s = math.ceil(min(wait_s, MAX_LONG_POLL_S))
         query = {**(query or {}), **({"wait": f"{wait_s}s"} if wait_s > 0 else {})}
         url = yarl.URL(self._base + path, encoded=True).with_query(query or None)
-        content = body.model_dump_json().encode() if body else None
+        sent = body.model_dump_json().encode() if body else None
         headers = {"Content-Type": "application/json"} if body else {}
         headers |= {"Idempotency-Key": key} if key else {}
         limit_s = self._timeout_s + wait_s
@@ -308,7 +309,7 @@ class Client:
         for tried in range(1, MAX_TRIES + 1):
             after_s = 0.0
             try:
-                status, after_s, content = await self._exchange(method, url, headers, content, limit_s)
+                status, after_s, content = await self._exchange(method, url, headers, sent, limit_s)
                 if status == 200 or (status == also and _brings_data(content)):
                     return _read(model, status, content)
                 raise read_refusal(status, content)
@@ -344,12 +345,14 @@ class Client:
                         raise BadAnswerError(answer.status, f"it is longer than {MAX_ANSWER_BYTES} bytes")
                 return answer.status, _retry_after_s(answer.headers.get("Retry-After", "")), bytes(received)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as exc:
-            why = f"TLS failed: {_tls_reason(exc)}"
+            untrusted = isinstance(exc, aiohttp.ClientConnectorCertificateError)
+            cause = exc.certificate_error if untrusted else exc.os_error
+            why = f"TLS failed: {reason_of(cause)}"
             raise ConnectionFailedError(self._base, why, retryable=False) from exc
         except TimeoutError as exc:
             raise ConnectionFailedError(self._base, f"no answer within {timeout_s:g} s") from exc
         except aiohttp.ClientConnectorError as exc:
-            raise ConnectionFailedError(self._base, exc.os_error.strerror or str(exc.os_error)) from exc
+            raise ConnectionFailedError(self._base, reason_of(exc.os_error)) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ConnectionFailedError(self._base, str(exc) or type(exc).__name__) from exc
 
@@ -379,11 +382,6 @@ def _segment(value: str) -> str:
 
 def _retry_after_s(value: str) -> float:
     return min(float(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else 0.0
-
-
-def _tls_reason(exc: Exception) -> str:
-    cause = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None) or exc
-    return getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
 
 
 def _brings_data(content: bytes) -> bool:

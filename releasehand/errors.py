@@ -1,6 +1,9 @@
 """What a call to the controller can end with. No HTTP library is imported here: catching costs nothing."""
 
 import json
+import os
+import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -126,6 +129,19 @@ def read_refusal(status: int, content: bytes) -> ApiError | BadAnswerError:
     if 300 <= status < 400:
         return BadAnswerError(status, "it redirects; give the address that it leads to", excerpt(content))
     return BadAnswerError(status, "it is not from a releasehand controller", excerpt(content))
+
+
+def reason_of(cause: BaseException) -> str:
+    """Why no connection came about, in the words of TLS or of the system."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted ({cause.verify_message})"
+    if isinstance(cause, ssl.SSLError):
+        return f"the other side does not speak it as expected ({cause.reason})"
+    if isinstance(cause, socket.gaierror):
+        return (cause.strerror or str(cause)).lower()
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno).lower()
+    return str(cause)
 
 
 def parse_json(content: bytes) -> Any:

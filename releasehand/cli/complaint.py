@@ -102,8 +102,10 @@ def _explain_refusal(error: ApiError) -> CommandError:
 
 
 def _remedy_of_connection(error: ConnectionFailedError) -> str:
-    if error.reason.startswith("TLS"):
+    if "certificate" in error.reason:
         return "If the controller has a certificate authority of its own, name it with --ca-file."
+    if error.reason.startswith("TLS"):
+        return "Is this the port of the controller's API, and does it speak https?"
     return "Is the controller running, and is --server right?"
 
 

@@ -75,17 +75,24 @@ def stage(task: TaskStatus) -> str:
     return task.phase.value if task.phase else "waiting"
 
 
+def live(task: TaskStatus) -> str:
+    return f"runs {task.current_version}" if task.current_version else "nothing installed"
+
+
+def reason(task: TaskStatus) -> str:
+    """Why a task failed: code and message."""
+    return ": ".join(part for part in (task.error_code, task.error_message) if part) or "no reason given"
+
+
 def remark(task: TaskStatus) -> str:
     """What is worth knowing beside the stage; "" if nothing is."""
-    live = f"runs {task.current_version}" if task.current_version else "nothing installed"
     match task.status:
         case Status.FAILED:
-            reason = ": ".join(part for part in (task.error_code, task.error_message) if part)
-            return f"{reason or 'no reason given'} ({live})"
+            return f"{live(task)}; {reason(task)}"
         case Status.CANCELLED:
-            return live
+            return live(task)
         case Status.COMPLETED:
-            return f"{live} already" if task.result is TaskResult.ALREADY_ACTIVE else live
+            return f"{live(task)} already" if task.result is TaskResult.ALREADY_ACTIVE else live(task)
         case Status.PENDING | Status.IN_PROGRESS:
             parts = [f"attempt {task.attempt}"] if task.attempt > 1 else []
             if task.phase == "downloading" and task.bytes_done and task.waiting_for not in _WAITING:

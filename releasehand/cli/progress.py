@@ -1,6 +1,6 @@
 """Progress of an operation: a small live area on a terminal, else one plain line for each change."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
@@ -56,9 +56,11 @@ def _lines(console: Console) -> Iterator[Display]:
 @contextmanager
 def _live(console: Console) -> Iterator[Display]:
     area = Area(console)
-    with Live(
+    live = Live(
         get_renderable=area.draw, console=console, transient=True, refresh_per_second=REFRESHES_PER_SECOND
-    ):
+    )
+    area.redraw = live.refresh
+    with live:
         yield area
 
 
@@ -68,10 +70,14 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._told: dict[str, str] = {}
-        self._silent = False
+        self._begun = self._silent = False
 
     def change(self, answer: DeployStatus | RollbackStatus) -> None:
         operation = view(answer)
+        if not self._begun:
+            what = f"{operation.kind} {operation.id}: {operation.service} {operation.target}"
+            say(self._console, f"{what} on {counted(operation.progress.total, 'instance')}")
+        self._begun = True
         if self._silent:
             say(self._console, "the controller answers again")
         self._silent = False
@@ -101,12 +107,15 @@ class Area:
         self._spinner = Spinner("dots" if self._signs.bar == "━" else "line", style="cyan")
         self._operation: Operation | None = None
         self._trouble = ""
+        self.redraw: Callable[[], None] = lambda: None
 
     def change(self, answer: DeployStatus | RollbackStatus) -> None:
         self._operation, self._trouble = view(answer), ""
+        self.redraw()
 
     def trouble(self, error: Trouble) -> None:
         self._trouble = f"The controller does not answer, asking again ({error})"
+        self.redraw()
 
     def draw(self) -> RenderableType:
         operation = self._operation

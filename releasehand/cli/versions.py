@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - the client and the models are loaded when a command runs, not for its --help
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,13 +58,16 @@ def _table(answer: "ServiceVersions") -> "Table":
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for title in ("INSTANCE", "VERSION", "STATUS", "UPDATED (UTC)"):
         table.add_column(title, no_wrap=True, overflow="ellipsis")
-    table.add_column("")
+    if any(instance.status_reason for instance in answer.instances):
+        table.add_column("")
     for instance in answer.instances:
-        table.add_row(
+        cells = [
             Text(printable(instance.instance_id)),
             Text(printable(instance.version or "-")),
             Text(instance.status.value, style=_STYLES[instance.status.value]),
-            Text(instance.last_updated.strftime("%Y-%m-%d %H:%M:%S"), style="dim"),
-            Text(printable(instance.status_reason), style="yellow"),
-        )
+            Text(instance.last_updated.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"), style="dim"),
+        ]
+        if len(table.columns) > len(cells):
+            cells.append(Text(printable(instance.status_reason), style="yellow"))
+        table.add_row(*cells)
     return table

@@ -8,7 +8,7 @@ from rich.console import Console
 from releasehand.model import DeployStatus, RollbackStatus, Status, TaskResult
 
 from .complaint import Exit
-from .operation import Operation, remark, view
+from .operation import Operation, live, reason, view
 from .progress import display
 from .session import Session
 from .terminal import counted, duration, glyphs, print_json, say
@@ -92,15 +92,11 @@ def _list_losses(console: Console, operation: Operation) -> None:
     """The instances that did not arrive, whole reasons and all, and how to go on."""
     lost = [task for task in operation.tasks if task.status in {Status.FAILED, Status.CANCELLED}]
     lost.sort(key=lambda task: task.status is Status.CANCELLED)
-    width = max((len(task.instance_id) for task in lost[:MAX_LISTED]), default=0)
     for task in lost[:MAX_LISTED]:
         style = "red" if task.status is Status.FAILED else "yellow"
-        say(
-            console,
-            f"  {task.instance_id:<{width}}  ",
-            (f"{task.status.value:<9}", style),
-            f"  {remark(task)}",
-        )
+        say(console, f"  {task.instance_id}  ", (task.status.value, style), f", {live(task)}")
+        if task.status is Status.FAILED:
+            say(console, f"    {reason(task)}")
     if len(lost) > MAX_LISTED:
         say(console, (f"  and {len(lost) - MAX_LISTED:,} more; --json lists all", "dim"))
     moved = [task for task in operation.tasks if task.status is Status.COMPLETED]

@@ -1,4 +1,4 @@
-"""A controller's API in memory: it answers by the models, remembers what it was asked, and misbehaves if told."""
+"""A controller's API in memory: it answers by the models, remembers its calls, and misbehaves if told."""
 
 import asyncio
 import json
@@ -137,8 +137,8 @@ class FakeApi:
     """Serve with `aiohttp.test_utils.TestServer(api.app())`.
 
     `instead` answers the next requests in place of the handlers; a `None` in it cuts the connection,
-    `cut_after` cuts that many answers after the work was done. Each status call takes the next of `deployments` (or
-    `rollbacks`) and stays at the last; `on_status` is called before each."""
+    `cut_after` cuts that many answers after the work was done. Each status call takes the next of
+    `deployments` or `rollbacks` and stays at the last; `on_status` is called before each."""
 
     instances: list[str] = field(default_factory=lambda: ["web-1", "web-2", "web-3"])
     calls: list[Call] = field(default_factory=list)
