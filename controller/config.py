@@ -139,8 +139,8 @@ def _find_open_networks(tree: Mapping[str, Any]) -> Iterator[Problem]:
     if _is_open(api.get("host", _API_HOST)) and not _is_true(api.get("allow_plain_http", False)):
         yield Problem(
             "api.host",
-            f"the API speaks plain HTTP and {api['host']} is no loopback address: listen on 127.0.0.1 behind a TLS"
-            " proxy, or set api.allow_plain_http = true and let tokens cross the network readable",
+            f"the API speaks plain HTTP and {api['host']} is no loopback address: listen on 127.0.0.1 behind"
+            " a TLS proxy, or set api.allow_plain_http = true and let tokens cross the network readable",
         )
     given = [key for key in ("cert_file", "key_file") if key in hub]
     if len(given) == 1:

@@ -1,5 +1,7 @@
 """The aiohttp application, made from the table of routes."""
 
+from typing import Final
+
 from aiohttp import web
 
 from releasehand.model import HealthStatus
@@ -12,6 +14,8 @@ from .middleware import answer_every_request, method_not_allowed, not_found
 from .openapi import build_document
 from .routes import ROUTES
 
+MAX_LINE_BYTES: Final = 64 * 1024
+"""Of the request line. aiohttp itself refuses a longer one, in plain text, before any of this code runs."""
 
 def make_api(deps: ApiDeps) -> web.Application:
     """The application, ready to be served. Stopping it lets all waiting calls go (their rows are read once
@@ -19,7 +23,7 @@ def make_api(deps: ApiDeps) -> web.Application:
     app = web.Application(
         middlewares=[answer_every_request],
         client_max_size=MAX_BODY_BYTES,
-        handler_args={"auto_decompress": False},
+        handler_args={"auto_decompress": False, "max_line_size": MAX_LINE_BYTES},
     )
     app[DEPS] = deps
     callers = Callers(deps.tokens)

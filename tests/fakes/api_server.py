@@ -1,0 +1,121 @@
+"""The real API on a real port, over a store in memory: what the API's tests talk to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from controller.api import ApiDeps, make_api
+from controller.bulletin import Bulletin
+from releasehand.model import ComponentStatus, HealthStatus, SystemHealth
+from shared.clock import Clock, SystemClock
+from tests.fakes.api_store import NOON, FakeStore
+
+TOKEN = "a-token-of-the-scheduler"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+DEPLOYMENT: dict[str, Any] = {
+    "service": "user-service",
+    "version": "v1.2.3",
+    "instances": ["instance-1", "instance-2"],
+    "package_url": "https://packages.example.com/user-service/v1.2.3.tar.gz",
+    "deploy_id": "deploy-1",
+}
+INSTANCE_ROLLBACK: dict[str, Any] = {"instance_id": "instance-1", "target_version": "v1.0.0"}
+BATCH_ROLLBACK: dict[str, Any] = {
+    "service": "user-service",
+    "target_version": "v1.0.0",
+    "instances": ["instance-1", "instance-2"],
+}
+
+
+def health(status: HealthStatus = HealthStatus.HEALTHY, *causes: str) -> SystemHealth:
+    down = status is HealthStatus.UNHEALTHY
+    return SystemHealth(
+        status=status,
+        version="0.1.0",
+        uptime="76h5m12s",
+        database=ComponentStatus.DOWN if down else ComponentStatus.OK,
+        cache=ComponentStatus.OK,
+        timestamp=NOON,
+        causes=list(causes),
+    )
+
+
+@dataclass
+class ApiServer:
+    """`woken` is what the dispatcher was told; `health` is what the controller says of itself."""
+
+    store: FakeStore = field(default_factory=FakeStore)
+    bulletin: Bulletin = field(default_factory=Bulletin)
+    clock: Clock = field(default_factory=SystemClock)
+    health: SystemHealth = field(default_factory=health)
+    max_waiters: int = 10
+    woken: list[list[int]] = field(default_factory=list)
+
+    def wake(self, task_ids: Sequence[int]) -> None:
+        self.woken.append(list(task_ids))
+
+    async def tell_health(self) -> SystemHealth:
+        return self.health
+
+    def deps(self) -> ApiDeps:
+        return ApiDeps(
+            store=self.store,
+            wake=self.wake,
+            bulletin=self.bulletin,
+            health=self.tell_health,
+            tokens={"scheduler": TOKEN, "operator": "a-token-of-the-operator"},
+            clock=self.clock,
+            version="0.1.0",
+            max_waiters=self.max_waiters,
+        )
+
+    async def start(self) -> "ApiClient":
+        """To be closed by the caller."""
+        client = ApiClient(self, TestClient(TestServer(make_api(self.deps()))))
+        await client.http.start_server()
+        return client
+
+
+@dataclass
+class Reply:
+    """An answer that was read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+    json: Any
+
+
+@dataclass
+class ApiClient:
+    """Calls with the scheduler's token, unless headers say otherwise."""
+
+    server: ApiServer
+    http: "TestClient[Any, Any]"
+
+    async def get(self, path: str, **more: Any) -> Reply:
+        return await self.call("GET", path, **more)
+
+    async def post(self, path: str, body: Any = None, **more: Any) -> Reply:
+        return await self.call("POST", path, **({} if body is None else {"json": body}), **more)
+
+    async def call(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any
+    ) -> Reply:
+        async with self.http.request(method, path, headers={**BEARER, **(headers or {})}, **more) as response:
+            return await _read(response)
+
+    async def call_without_token(self, method: str, path: str, **more: Any) -> Reply:
+        async with self.http.request(method, path, **more) as response:
+            return await _read(response)
+
+
+async def _read(response: ClientResponse) -> Reply:
+    text = await response.text()
+    is_json = response.content_type == "application/json"
+    return Reply(
+        response.status, dict(response.headers), text, await response.json() if is_json and text else None
+    )
