@@ -60,7 +60,7 @@ class NoCheck:
 
 
 class HttpCheck:
-    """Asks a URL of the host's configuration until the answer is right. Follows no redirect, uses no proxy."""
+    """Asks a URL of the host's configuration until the answer is right. No redirects, no proxy."""
 
     def __init__(
         self,

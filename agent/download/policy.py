@@ -24,10 +24,3 @@ class DownloadPolicy:
     """Trusted beside the system's certificate authorities, not instead of them."""
     allowed_hosts: tuple[str, ...] = ()
     """Names that packages may come from, redirects included; empty allows every host."""
-    allow_private: bool = True
-    """Whether origins at private addresses are fine; no address is looked at yet, so only True is offered."""
-
-    def __post_init__(self) -> None:
-        """Refuse what could not be kept."""
-        if not self.allow_private:
-            raise ValueError("allow_private = false cannot be kept yet: leave it out, and use allowed_hosts")

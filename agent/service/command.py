@@ -1,4 +1,4 @@
-"""Services without systemd: the agent starts the process, detached, and finds it again after its own death."""
+"""Services without systemd: the agent starts the process, detached, and finds it again after its death."""
 
 import asyncio
 import os

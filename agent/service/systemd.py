@@ -28,7 +28,7 @@ class SystemdService:
         self._unit, self._systemctl = unit, tuple(systemctl)
 
     async def restart(self) -> ProcessMark:
-        """See ServiceManager. A Type=notify unit is up on return. Earlier crashes do not count (start limit)."""
+        """See ServiceManager. A Type=notify unit is up on return. Earlier crashes are forgiven."""
         await self._run("reset-failed", "--", self._unit)  # fails for a unit not loaded yet, which is fine
         await self._act("restart")
         seen = await self.observe()

@@ -16,7 +16,7 @@ from agent.finish import finish
 from agent.unpack.limits import Limits, UnpackResult
 from agent.unpack.refusal import show
 
-# -I: neither environment nor working directory decide what is imported. -X utf8: names are UTF-8 in any locale.
+# -I: environment and working directory do not decide what is imported. -X utf8: names are UTF-8 everywhere.
 _CHILD: Final = (sys.executable, "-I", "-X", "utf8", "-m", "agent.unpack.child")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -26,6 +26,7 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
     with disk_errors(destination):
         root = os.open(destination, _DIRECTORY)
     try:
+        package.flush()  # the child reads the descriptor: what Python still holds back would be missing
         output = await _run(package.fileno(), root, limits)
         return _result(output, destination)
     except BaseException:
