@@ -1,0 +1,253 @@
+"""The frames of the agent link (DESIGN «Agent link»): frozen, tagged, versioned; golden files in
+tests/vectors/.
+
+Unknown fields are ignored, so that either side may be newer. An unknown type or version is a
+ProtocolError."""
+
+from typing import Annotated, Final, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from releasehand.model.codes import FailureCode
+from releasehand.model.status import OperationKind, Phase, ServiceState, TaskResult
+
+from .attempt import Outcome
+from .errors import ProtocolError
+
+FrameT = TypeVar("FrameT")
+
+PROTOCOL: Final = 1
+MAX_FRAME_BYTES: Final = 1 << 20
+MAX_LOG_TAIL_CHARS: Final = 65_536
+MAX_MESSAGE_CHARS: Final = 4_096
+
+Id = Annotated[str, Field(min_length=1, max_length=128)]
+Text = Annotated[str, Field(max_length=MAX_MESSAGE_CHARS)]
+
+
+class Part(BaseModel):
+    """A piece of a frame."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Frame(Part):
+    v: Literal[1] = PROTOCOL
+
+
+class Ref(Part):
+    """Which try of which task of which instance: carried by every command and report."""
+
+    instance_id: Id
+    generation: int = Field(ge=1)
+    task: int = Field(ge=1)
+    attempt: int = Field(ge=1)
+
+
+class Active(Part):
+    """What `current` names, read back from disk. All empty when nothing is installed."""
+
+    release: str = ""
+    version: str = ""
+    sha256: str = ""
+
+
+class Kept(Part):
+    """A complete release on the host's disk. `good`: it was active and passed its check; None: never
+    tried."""
+
+    release: str
+    version: str
+    sha256: str = ""
+    good: bool | None = None
+    pinned: bool = False
+
+
+class InstanceState(Part):
+    """An instance as its host finds it at `hello`."""
+
+    instance_id: Id
+    service: Id
+    port: int = Field(default=0, ge=0, le=65_535)
+    generation: int = Field(default=0, ge=0)  # the highest accepted here
+    active: Active = Active()
+    releases: list[Kept] = []
+    state: ServiceState = ServiceState.UNKNOWN
+    reason: Text = ""  # why it is not well, "" when it is
+    broken: bool = False
+    activate_timeout_s: float = Field(default=120, gt=0)
+    revert_timeout_s: float = Field(default=120, gt=0)
+    metadata: dict[str, str] = {}
+
+
+class OpenAttempt(Ref):
+    phase: Phase
+
+
+class Hello(Frame):
+    """The agent's first frame: everything is read from disk, nothing remembered."""
+
+    type: Literal["hello"] = "hello"
+    agent_id: Id
+    agent_version: str
+    host: str
+    boot_id: str
+    incarnation: Id  # made anew when the journal was lost: sequences start again
+    last_n: int = Field(ge=0)  # the newest report in the outbox
+    instances: list[InstanceState]
+    open_attempts: list[OpenAttempt] = []
+    metadata: dict[str, str] = {}
+
+
+class HostLoad(Part):
+    cpu_percent: float = 0
+    memory_percent: float = 0
+    load_1m: float = 0
+    disk_free_bytes: int = 0
+
+
+class InstancePulse(Part):
+    instance_id: Id
+    active: Active = Active()
+    state: ServiceState = ServiceState.UNKNOWN
+    reason: Text = ""
+
+
+class Heartbeat(Frame):
+    """Sent both ways; the controller's carries neither host nor instances."""
+
+    type: Literal["heartbeat"] = "heartbeat"
+    host: HostLoad | None = None
+    instances: list[InstancePulse] = []
+    last_n: int = Field(default=0, ge=0)  # the newest report in the outbox when this was written
+
+
+class AttemptEnd(Part):
+    """How an attempt ended and what is live now, read back from disk after the end."""
+
+    code: FailureCode | None = None
+    message: Text = ""
+    result: TaskResult | None = None
+    active: Active
+    releases: list[Kept] = []
+    sha256: str = ""  # of the package, once known
+    log_tail: str = Field(default="", max_length=MAX_LOG_TAIL_CHARS)
+
+
+class Move(Ref):
+    """One move of an attempt, numbered in the agent's outbox. `left` is None when the command was accepted;
+    `end` is there exactly when `entered` is terminal."""
+
+    n: int = Field(ge=1)
+    at: AwareDatetime
+    left: Phase | None
+    outcome: Outcome
+    entered: Phase
+    duration_s: float = Field(default=0, ge=0)
+    end: AttemptEnd | None = None
+
+
+class Report(Frame):
+    type: Literal["report"] = "report"
+    incarnation: Id
+    moves: list[Move]
+
+
+class Progress(Frame):
+    """Not numbered; may be lost."""
+
+    type: Literal["progress"] = "progress"
+    ref: Ref
+    bytes_done: int = Field(ge=0)
+    bytes_total: int = Field(default=0, ge=0)  # 0 while unknown
+
+
+class Wanted(Ref):
+    cancel: bool = False
+
+
+class RefusedInstance(Part):
+    instance_id: Id
+    reason: Text
+
+
+class Welcome(Frame):
+    """The controller's answer to `hello`. An open attempt that is not `wanted` is given up while it can
+    be."""
+
+    type: Literal["welcome"] = "welcome"
+    server_time: AwareDatetime
+    heartbeat_interval_s: float
+    session_epoch: int
+    reconnect_window_s: float
+    acked: int  # reports of this incarnation recorded so far
+    wanted: list[Wanted] = []
+    refused: list[RefusedInstance] = []
+
+
+class Execute(Frame):
+    type: Literal["execute"] = "execute"
+    ref: Ref
+    kind: OperationKind
+    operation_id: str
+    service: str
+    version: str
+    url: str = ""
+    sha256: str = ""  # which release is meant; "" leaves it to the version
+    source_sha256: str = ""  # what a download must have where `sha256` leaves it open; "" if nobody knows
+    seconds_left: float
+    force: bool = False
+
+
+class Cancel(Frame):
+    type: Literal["cancel"] = "cancel"
+    ref: Ref
+
+
+class Ack(Frame):
+    """Reports of `incarnation` up to and including `upto` are recorded durably."""
+
+    type: Literal["ack"] = "ack"
+    incarnation: Id
+    upto: int
+
+
+class Refuse(Frame):
+    """Why the link is closed, in words for the agent's log."""
+
+    type: Literal["refuse"] = "refuse"
+    code: str
+    reason: Text
+
+
+AgentFrame = Hello | Heartbeat | Report | Progress
+ControllerFrame = Welcome | Heartbeat | Execute | Cancel | Ack | Refuse
+AnyFrame = AgentFrame | ControllerFrame
+
+_FROM_AGENT: Final[TypeAdapter[AgentFrame]] = TypeAdapter(Annotated[AgentFrame, Field(discriminator="type")])
+_FROM_CONTROLLER: Final[TypeAdapter[ControllerFrame]] = TypeAdapter(
+    Annotated[ControllerFrame, Field(discriminator="type")]
+)
+
+
+def encode(frame: AnyFrame) -> str:
+    return frame.model_dump_json()
+
+
+def decode_from_agent(text: str | bytes) -> AgentFrame:
+    """Raises ProtocolError with a code of `bad_frame`."""
+    return _decode(_FROM_AGENT, text)
+
+
+def decode_from_controller(text: str | bytes) -> ControllerFrame:
+    """Raises ProtocolError with a code of `bad_frame`."""
+    return _decode(_FROM_CONTROLLER, text)
+
+
+def _decode(adapter: TypeAdapter[FrameT], text: str | bytes) -> FrameT:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "frame"
+        raise ProtocolError("bad_frame", f"{where}: {first['msg']}") from exc
