@@ -1,0 +1,1 @@
+"""The daemon that schedulers call and agents connect to."""

@@ -1,0 +1,1 @@
+"""What the controller decides, from values alone: no clock, no network, no database."""

@@ -1,0 +1,140 @@
+"""What an accepted call becomes, and how a repeated one is told from a new one."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from releasehand.model import (
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT_S,
+    NO_RETRIES,
+    BatchRollbackParams,
+    CancelResult,
+    DeployParams,
+    InstanceRollbackParams,
+    OperationKind,
+    RollbackType,
+    Status,
+)
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[ResultT]):
+    """`task_ids` are what the dispatcher is to be woken with; a repeated call starts nothing."""
+
+    result: ResultT
+    task_ids: list[int]
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    result: CancelResult
+    task_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePage:
+    """Which of an operation's instances a status answer lists. No limit: all of them."""
+
+    limit: int | None = None
+    offset: int = 0
+    status: Status | None = None
+
+
+WHOLE: Final = InstancePage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An operation as asked for, with every default filled in: the same for all three calls that start
+    work."""
+
+    kind: OperationKind
+    operation_id: str
+    service: str  # "" for a single instance's rollback: the instance tells
+    version: str
+    instances: Sequence[str]
+    package_url: str
+    package_sha256: str
+    force: bool
+    timeout_s: int
+    retries: int
+    rollback_type: RollbackType | None
+    fingerprint: dict[str, Any]
+
+
+def order_deployment(params: DeployParams) -> Order:
+    return Order(
+        kind=OperationKind.DEPLOYMENT,
+        operation_id=params.deploy_id,
+        service=params.service,
+        version=params.version,
+        instances=params.instances,
+        package_url=params.package_url,
+        package_sha256=params.package_sha256,
+        force=False,
+        timeout_s=params.timeout or DEFAULT_TIMEOUT_S,
+        retries=_fill_retries(params.retry_count),
+        rollback_type=None,
+        fingerprint=fingerprint(params),
+    )
+
+
+def order_rollback(params: InstanceRollbackParams | BatchRollbackParams, rollback_id: str) -> Order:
+    if isinstance(params, InstanceRollbackParams):
+        rollback_type, service, instances = RollbackType.INSTANCE, "", [params.instance_id]
+    else:
+        rollback_type, service, instances = RollbackType.BATCH, params.service, params.instances
+    return Order(
+        kind=OperationKind.ROLLBACK,
+        operation_id=rollback_id,
+        service=service,
+        version=params.target_version,
+        instances=instances,
+        package_url=params.package_url,
+        package_sha256=params.package_sha256,
+        force=params.force,
+        timeout_s=params.timeout or DEFAULT_TIMEOUT_S,
+        retries=DEFAULT_RETRIES,
+        rollback_type=rollback_type,
+        fingerprint=fingerprint(params),
+    )
+
+
+def fingerprint(params: DeployParams | InstanceRollbackParams | BatchRollbackParams) -> dict[str, Any]:
+    """A body in the form in which two are compared: defaults filled in, `instances` as a set, the URL without
+    its query (a presigned retry differs there). The set is kept as a digest, so that a large body stays a
+    small row."""
+    values = params.model_dump(mode="json")
+    values["timeout"] = values["timeout"] or DEFAULT_TIMEOUT_S
+    if "retry_count" in values:
+        values["retry_count"] = _fill_retries(values["retry_count"])
+    if "instances" in values:
+        text = json.dumps(sorted(values["instances"]))
+        values["instances"] = hashlib.sha256(text.encode()).hexdigest()
+    values["package_url"] = _without_query(values["package_url"])
+    return values
+
+
+def first_difference(accepted: dict[str, Any], asked: dict[str, Any]) -> str | None:
+    """The first field, in the order of the model, in which two fingerprints differ."""
+    for field, value in asked.items():
+        if accepted.get(field) != value:
+            return field
+    return next((field for field in accepted if field not in asked), None)
+
+
+def _fill_retries(retry_count: int) -> int:
+    if retry_count == NO_RETRIES:
+        return 0
+    return retry_count or DEFAULT_RETRIES
+
+
+def _without_query(url: str) -> str:
+    return urlsplit(url)._replace(query="", fragment="").geturl() if url else ""

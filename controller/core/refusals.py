@@ -1,0 +1,82 @@
+"""Why the controller refuses a call. Nothing was changed. HTTP statuses are given to these in controller.api
+alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from releasehand.model import OperationKind, Status
+from shared.errors import ReleasehandError
+
+
+class RefusalError(ReleasehandError):
+    """A call that cannot be carried out as asked."""
+
+
+class UnknownServiceError(RefusalError):
+    def __init__(self, service: str) -> None:
+        self.service = service
+        super().__init__(f"cannot find service '{service}': no agent has listed an instance of it")
+
+
+class UnknownInstanceError(RefusalError):
+    """`instances` are unknown, retired, or not of `service` ("" when no service was named)."""
+
+    def __init__(self, instances: Sequence[str], service: str = "") -> None:
+        self.instances, self.service = tuple(instances), service
+        of = f" of service '{service}'" if service else ""
+        super().__init__(f"cannot find {_several('instance', self.instances)}{of}: no agent lists it")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The operation that holds an instance."""
+
+    instance_id: str
+    kind: OperationKind
+    operation_id: str
+
+
+class InstanceBusyError(RefusalError):
+    def __init__(self, holders: Sequence[Holder]) -> None:
+        self.holders = tuple(holders)
+        first = self.holders[0]
+        more = f" (and {len(self.holders) - 1} more instances are held)" if len(self.holders) > 1 else ""
+        super().__init__(
+            f"cannot start: instance '{first.instance_id}' is held by {first.kind} '{first.operation_id}'"
+            f"{more}; wait for its end or cancel it"
+        )
+
+
+class DeployIdConflictError(RefusalError):
+    def __init__(self, deploy_id: str, field: str) -> None:
+        self.deploy_id, self.field = deploy_id, field
+        super().__init__(f"cannot reuse deploy_id '{deploy_id}': it was accepted with another '{field}'")
+
+
+class IdempotencyKeyConflictError(RefusalError):
+    def __init__(self, field: str) -> None:
+        self.field = field
+        super().__init__(f"cannot reuse this Idempotency-Key: it was accepted with another '{field}'")
+
+
+class UnknownOperationError(RefusalError):
+    def __init__(self, kind: OperationKind, operation_id: str) -> None:
+        self.kind, self.operation_id = kind, operation_id
+        super().__init__(f"cannot find {kind} '{operation_id}'")
+
+
+class AlreadyEndedError(RefusalError):
+    def __init__(self, kind: OperationKind, operation_id: str, status: Status) -> None:
+        self.kind, self.operation_id, self.status = kind, operation_id, status
+        super().__init__(f"cannot cancel {kind} '{operation_id}': it has already ended as {status}")
+
+
+def _several(noun: str, names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{noun}{'s' if len(names) > 1 else ''} {shown}{more}"
+
+
+class StoreUnavailableError(ReleasehandError):
+    """The database did not answer in time. Nothing is known to have changed; the same call may be made
+    again."""
