@@ -1,0 +1,270 @@
+"""Accepting an operation: one transaction that takes all of it or none of it, in a handful of statements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controller.core.acceptance import Order, first_difference
+from controller.core.lineage import Release
+from controller.core.refusals import (
+    DeployIdConflictError,
+    Holder,
+    IdempotencyKeyConflictError,
+    InstanceBusyError,
+    UnknownInstanceError,
+    UnknownServiceError,
+)
+from controller.core.task import Event, Task, TaskMove, cancel
+from releasehand.model import PREVIOUS, FailureCode, OperationKind, Status
+
+from . import events, history, moves, sources, tasks
+from .tables import INSTANCE, OPERATION, TASK
+
+_PLACE_TAKEN = 0
+"""What `superseded_by` holds until the task that supersedes has its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedRow:
+    """The operation as it stands, new or repeated."""
+
+    operation: Row[*tuple[Any, ...]]
+    task_ids: list[int]
+    repeated: bool
+
+
+async def find_repeated(
+    conn: AsyncConnection, order: Order, caller: str, idempotency_key: str | None
+) -> AcceptedRow | None:
+    """The operation that the same call has made before; None if there is none.
+
+    Raises DeployIdConflictError or IdempotencyKeyConflictError if that call was another one."""
+    if order.kind is OperationKind.DEPLOYMENT:
+        same = (OPERATION.c.kind == order.kind) & (OPERATION.c.operation_id == order.operation_id)
+    elif idempotency_key is not None:
+        same = (OPERATION.c.caller == caller) & (OPERATION.c.idempotency_key == idempotency_key)
+    else:
+        return None
+    row = (await conn.execute(select(OPERATION).where(same))).one_or_none()
+    if row is None:
+        return None
+    field = first_difference(row.fingerprint, order.fingerprint)
+    if field is None:
+        return AcceptedRow(row, [], repeated=True)
+    if order.kind is OperationKind.DEPLOYMENT:
+        raise DeployIdConflictError(order.operation_id, field)
+    raise IdempotencyKeyConflictError(field)
+
+
+async def accept(
+    conn: AsyncConnection, order: Order, *, caller: str, idempotency_key: str | None, now: datetime
+) -> AcceptedRow:
+    """Insert the operation and its tasks and raise each instance's generation, or raise a RefusalError.
+
+    With `force`, open tasks of the instances are superseded and asked to cancel in the same transaction."""
+    if repeated := await find_repeated(conn, order, caller, idempotency_key):
+        return repeated
+    instances = await _find_instances(conn, order)
+    held = await _open_tasks(conn, order.instances)
+    if held and not order.force:
+        raise InstanceBusyError([Holder(task.instance_id, task.kind, task.operation_id) for task in held])
+    service = order.service or next(iter(instances.values())).service
+    operation = await _insert_operation(conn, order, service, caller, idempotency_key, now)
+    behind = await _supersede(conn, held, now)
+    await _raise_generations(conn, order.instances)
+    targets = await _targets(conn, order, service)
+    rows = [
+        _task_row(order, service, operation, instances[name], targets.get(name), behind.get(name), now)
+        for name in order.instances
+    ]
+    await conn.execute(insert(TASK), rows)
+    new = await tasks.fetch(conn, tasks.select_tasks().where(TASK.c.operation == operation))
+    await _name_successors(conn, held, new)
+    accepted = events.of_operation(
+        operation, "accepted", now, message=f"{order.kind} of {service} {order.version}"
+    )
+    await events.append(conn, [accepted, *(events.of_task(task, "accepted", now) for task in new)])
+    row = (await conn.execute(select(OPERATION).where(OPERATION.c.id == operation))).one()
+    superseded = [task.id for task in held]
+    return AcceptedRow(row, [task.id for task in new if task.is_open] + superseded, repeated=False)
+
+
+async def _find_instances(conn: AsyncConnection, order: Order) -> dict[str, Row[*tuple[Any, ...]]]:
+    """The instances by name. Raises UnknownServiceError or UnknownInstanceError naming every missing one."""
+    columns = (
+        INSTANCE.c.instance_id,
+        INSTANCE.c.agent_id,
+        INSTANCE.c.service,
+        INSTANCE.c.generation,
+        (INSTANCE.c.activate_timeout_s + INSTANCE.c.revert_timeout_s).label("activation_bound_s"),
+    )
+    found: dict[str, Row[*tuple[Any, ...]]] = {}
+    for piece in tasks.chunks(order.instances):
+        statement = select(*columns).where(INSTANCE.c.instance_id.in_(piece), INSTANCE.c.retired_at.is_(None))
+        for row in await conn.execute(statement.with_for_update()):
+            if order.service in ("", row.service):
+                found[row.instance_id] = row
+    missing = [name for name in order.instances if name not in found]
+    if missing and order.service and not found and not await service_exists(conn, order.service):
+        raise UnknownServiceError(order.service)
+    if missing:
+        raise UnknownInstanceError(missing, order.service)
+    return found
+
+
+async def service_exists(conn: AsyncConnection, service: str) -> bool:
+    """Whether any agent lists an instance of `service`."""
+    of_service = select(INSTANCE.c.instance_id).where(
+        INSTANCE.c.service == service, INSTANCE.c.retired_at.is_(None)
+    )
+    return (await conn.execute(of_service.limit(1))).first() is not None
+
+
+async def _open_tasks(conn: AsyncConnection, instance_ids: Sequence[str]) -> list[Task]:
+    held: list[Task] = []
+    for piece in tasks.chunks(instance_ids):
+        holding = (TASK.c.instance_id.in_(piece), tasks.IS_OPEN, TASK.c.superseded_by.is_(None))
+        held += await tasks.fetch(conn, tasks.select_tasks().where(*holding).order_by(TASK.c.instance_id))
+    return held
+
+
+async def _insert_operation(
+    conn: AsyncConnection, order: Order, service: str, caller: str, idempotency_key: str | None, now: datetime
+) -> int:
+    values = {
+        "kind": order.kind,
+        "operation_id": order.operation_id,
+        "caller": caller,
+        "idempotency_key": idempotency_key,
+        "fingerprint": order.fingerprint,
+        "service": service,
+        "version": order.version,
+        "rollback_type": order.rollback_type,
+        "instance_count": len(order.instances),
+        "status": Status.PENDING,
+        "accepted_at": now,
+        "updated_at": now,
+    }
+    key: int = (await conn.execute(insert(OPERATION).values(values).returning(OPERATION.c.id))).scalar_one()
+    return key
+
+
+async def _raise_generations(conn: AsyncConnection, instance_ids: Sequence[str]) -> None:
+    for piece in tasks.chunks(instance_ids):
+        await conn.execute(
+            update(INSTANCE)
+            .where(INSTANCE.c.instance_id.in_(piece))
+            .values(generation=INSTANCE.c.generation + 1)
+        )
+
+
+async def _supersede(conn: AsyncConnection, held: Sequence[Task], now: datetime) -> dict[str, int]:
+    """Ask the holders for their end. By instance: the task whose end the new one has to wait for."""
+    changes = []
+    behind: dict[str, int] = {}
+    for task in held:
+        asked = cancel(task, now) or TaskMove(task, task, Event.ADVANCED)
+        after = replace(asked.after, superseded_by=_PLACE_TAKEN)
+        changes.append(moves.Change(replace(asked, after=after)))
+        if after.is_open:
+            behind[task.instance_id] = task.id
+        elif task.behind is not None:
+            behind[task.instance_id] = task.behind  # it never ran: what it waited for may still run
+    await moves.apply(conn, changes, now)
+    return behind
+
+
+async def _name_successors(conn: AsyncConnection, held: Sequence[Task], new: Sequence[Task]) -> None:
+    if held:
+        successor = {task.instance_id: task.id for task in new}
+        statement = update(TASK).where(TASK.c.id == bindparam("old")).values(superseded_by=bindparam("new"))
+        await conn.execute(statement, [{"old": task.id, "new": successor[task.instance_id]} for task in held])
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What one instance's task is to install, and from where."""
+
+    version: str
+    package_url: str
+    package_sha256: str
+    source_sha256: str
+
+
+async def _targets(conn: AsyncConnection, order: Order, service: str) -> dict[str, _Target]:
+    """Where each instance finds its release (DESIGN «Where a rollback finds its release»). An instance that
+    `previous` leads nowhere is left out."""
+    if order.kind is OperationKind.DEPLOYMENT or (order.version != PREVIOUS and order.package_url):
+        given = _Target(order.version, order.package_url, order.package_sha256, order.package_sha256)
+        return dict.fromkeys(order.instances, given)
+    if order.version == PREVIOUS:
+        releases: Mapping[str, Release] = await history.previous_of(conn, order.instances)
+    else:
+        releases = dict.fromkeys(order.instances, Release(order.version, order.package_sha256))
+    recorded = await sources.recorded(conn, service, {release.version for release in releases.values()})
+    return {name: _target(order, release, recorded) for name, release in releases.items()}
+
+
+def _target(order: Order, release: Release, recorded: Mapping[str, Row[*tuple[Any, ...]]]) -> _Target:
+    digest = order.package_sha256 or release.sha256
+    known = recorded.get(release.version)
+    if order.package_url:
+        return _Target(release.version, order.package_url, digest, digest)
+    if known is None or (digest and known.sha256 and known.sha256 != digest):
+        return _Target(
+            release.version, "", digest, digest
+        )  # what is recorded is another release of that name
+    return _Target(release.version, known.package_url, digest, digest or known.sha256)
+
+
+def _task_row(
+    order: Order,
+    service: str,
+    operation: int,
+    instance: Row[*tuple[Any, ...]],
+    target: _Target | None,
+    behind: int | None,
+    now: datetime,
+) -> dict[str, Any]:
+    deadline_at = now + timedelta(seconds=order.timeout_s)
+    row = {
+        "operation": operation,
+        "kind": order.kind,
+        "operation_id": order.operation_id,
+        "service": service,
+        "instance_id": instance.instance_id,
+        "agent_id": instance.agent_id,
+        "generation": instance.generation + 1,
+        "target_version": target.version if target else order.version,
+        "package_url": target.package_url if target else "",
+        "package_sha256": target.package_sha256 if target else "",
+        "source_sha256": target.source_sha256 if target else "",
+        "force": order.force,
+        "accepted_at": now,
+        "deadline_at": deadline_at,
+        "activation_bound_s": instance.activation_bound_s,
+        "status": Status.PENDING,
+        "attempt": 0,
+        "error_code": None,
+        "error_message": "",
+        "retries_left": order.retries,
+        "bytes_done": 0,
+        "bytes_total": 0,
+        "completed_at": None,
+        "updated_at": now,
+        "closes_at": deadline_at,
+        "behind": behind,
+    }
+    if target is None:
+        row |= {
+            "status": Status.FAILED,
+            "error_code": FailureCode.NO_SOURCE,
+            "error_message": f"instance '{instance.instance_id}' has no previous good version to go back to",
+            "completed_at": now,
+        }
+    return row

@@ -1,0 +1,132 @@
+"""What a caller sees of services and their instances."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controller.core.refusals import UnknownServiceError
+from releasehand.model import (
+    Drift,
+    Instance,
+    InstanceCounts,
+    InstanceStatus,
+    InstanceVersion,
+    Presence,
+    ServiceInstances,
+    ServiceState,
+    ServiceVersions,
+)
+
+from .acceptance import service_exists
+from .tables import AGENT, INSTANCE
+
+_OFFLINE: Final = AGENT.c.presence == Presence.OFFLINE
+_EMPTY: Final = INSTANCE.c.active_version == ""
+_STOPPED: Final = INSTANCE.c.state == ServiceState.STOPPED
+_FAILED: Final = INSTANCE.c.state == ServiceState.FAILED
+
+STATUS: Final[ColumnElement[str]] = case(
+    (_OFFLINE, literal(InstanceStatus.ERROR.value)),
+    (INSTANCE.c.broken, literal(InstanceStatus.ERROR.value)),
+    (_EMPTY, literal(InstanceStatus.STOPPED.value)),
+    (_STOPPED, literal(InstanceStatus.STOPPED.value)),
+    (_FAILED, literal(InstanceStatus.ERROR.value)),
+    else_=literal(InstanceStatus.RUNNING.value),
+)
+REASON: Final[ColumnElement[str]] = case(
+    (_OFFLINE, literal("agent_offline")),
+    (INSTANCE.c.broken, literal("broken")),
+    (_EMPTY, literal("nothing_installed")),
+    (_STOPPED, literal("service_inactive")),
+    (and_(_FAILED, INSTANCE.c.reason == ""), literal("check_failing")),
+    (_FAILED, INSTANCE.c.reason),
+    else_=literal(""),
+)
+"""The same rules as controller.core.instance.judge, so that the database can filter and count by them."""
+
+
+def _listed(*columns: Any) -> Select[Any]:
+    """Instances that are not retired, with their agents."""
+    joined = INSTANCE.join(AGENT, AGENT.c.agent_id == INSTANCE.c.agent_id)
+    return select(*columns).select_from(joined).where(INSTANCE.c.retired_at.is_(None))
+
+
+async def read_versions(
+    conn: AsyncConnection, service: str, *, include_stopped: bool, now: datetime
+) -> ServiceVersions:
+    """Raises UnknownServiceError."""
+    statement = _listed(
+        INSTANCE.c.instance_id,
+        INSTANCE.c.active_version.label("version"),
+        STATUS.label("status"),
+        INSTANCE.c.updated_at.label("last_updated"),
+        REASON.label("status_reason"),
+    ).where(INSTANCE.c.service == service)
+    if not include_stopped:
+        statement = statement.where(STATUS != InstanceStatus.STOPPED)
+    rows = (await conn.execute(statement.order_by(INSTANCE.c.instance_id))).mappings().all()
+    if not rows and not await service_exists(conn, service):
+        raise UnknownServiceError(service)
+    summary: dict[str, int] = {}
+    for row in rows:
+        summary[row["version"]] = summary.get(row["version"], 0) + 1
+    return ServiceVersions(
+        service=service,
+        instances=[InstanceVersion.model_validate(dict(row)) for row in rows],
+        version_summary=summary,
+        total_instances=len(rows),
+        updated_at=max((row["last_updated"] for row in rows), default=now),
+    )
+
+
+async def read_instances(
+    conn: AsyncConnection,
+    service: str,
+    *,
+    status: InstanceStatus | None,
+    version: str,
+    limit: int,
+    offset: int,
+) -> ServiceInstances:
+    """`total` counts what the filters leave, over all pages. Raises UnknownServiceError."""
+    conditions: list[ColumnElement[bool]] = [INSTANCE.c.service == service]
+    if status is not None:
+        conditions.append(STATUS.in_([status]))
+    if version:
+        conditions.append(INSTANCE.c.active_version == version)
+    total = (await conn.execute(_listed(func.count()).where(*conditions))).scalar_one()
+    if not total and not await service_exists(conn, service):
+        raise UnknownServiceError(service)
+    statement = _listed(
+        INSTANCE.c.instance_id,
+        AGENT.c.host,
+        INSTANCE.c.port,
+        STATUS.label("status"),
+        INSTANCE.c.active_version.label("version"),
+        AGENT.c.last_heartbeat_at.label("last_heartbeat"),
+        INSTANCE.c.facts.label("metadata"),
+        REASON.label("status_reason"),
+        INSTANCE.c.agent_id,
+        INSTANCE.c.expected_version,
+        (
+            (INSTANCE.c.expected_version != INSTANCE.c.active_version)
+            | (INSTANCE.c.expected_sha256 != INSTANCE.c.active_sha256)
+        ).label("drifted"),
+    )
+    page = statement.where(*conditions).order_by(INSTANCE.c.instance_id).limit(limit).offset(offset)
+    found = [_instance(dict(row)) for row in (await conn.execute(page)).mappings()]
+    return ServiceInstances(service=service, instances=found, total=total, limit=limit, offset=offset)
+
+
+def _instance(row: dict[str, Any]) -> Instance:
+    drift = Drift(expected=row["expected_version"], found=row["version"]) if row["drifted"] else None
+    return Instance.model_validate(row | {"drift": drift})
+
+
+async def count(conn: AsyncConnection) -> InstanceCounts:
+    """Healthy is `running`, which an instance of an unreachable agent never is."""
+    healthy = func.coalesce(func.sum(case((STATUS == InstanceStatus.RUNNING, 1), else_=0)), 0)
+    total, running = (await conn.execute(_listed(func.count(), healthy))).one()
+    return InstanceCounts(total=total, healthy=running, unhealthy=total - running)

@@ -1,0 +1,142 @@
+"""Operations: their status derived from their tasks, their cancel, and what a caller sees of them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controller.core.acceptance import InstancePage
+from controller.core.operation import derive_status, progress
+from controller.core.refusals import UnknownOperationError
+from releasehand.model import (
+    ENDED,
+    DeployStatus,
+    OperationKind,
+    Progress,
+    RollbackStatus,
+    Status,
+    TaskStatus,
+)
+
+from . import events, tasks
+from .tables import INSTANCE, OPERATION, TASK
+
+OperationName = tuple[OperationKind, str]
+
+
+async def find(conn: AsyncConnection, kind: OperationKind, operation_id: str) -> Row[*tuple[Any, ...]]:
+    """The operation's row. Raises UnknownOperationError."""
+    wanted = (OPERATION.c.kind == kind, OPERATION.c.operation_id == operation_id)
+    row = (await conn.execute(select(OPERATION).where(*wanted))).one_or_none()
+    if row is None:
+        raise UnknownOperationError(kind, operation_id)
+    return row
+
+
+async def settle(conn: AsyncConnection, operations: Iterable[int], now: datetime) -> list[OperationName]:
+    """Bring the status of operations whose tasks moved in line with their tasks; the names of all of them.
+
+    Call it in the transaction of the moves, after them."""
+    touched = sorted(set(operations))
+    names: list[OperationName] = []
+    for piece in tasks.chunks(touched):
+        counts = await _counts(conn, piece)
+        current = select(OPERATION.c.id, OPERATION.c.kind, OPERATION.c.operation_id, OPERATION.c.status)
+        for row in (await conn.execute(current.where(OPERATION.c.id.in_(piece)))).all():
+            status = derive_status(counts.get(row.id, {}))
+            values: dict[str, Any] = {"updated_at": now, "status": status}
+            if status in ENDED and row.status not in ENDED:
+                values["ended_at"] = now
+                await events.append(conn, [events.of_operation(row.id, "ended", now, outcome=status)])
+            await conn.execute(update(OPERATION).where(OPERATION.c.id == row.id).values(values))
+            names.append((OperationKind(row.kind), row.operation_id))
+    return names
+
+
+async def _counts(conn: AsyncConnection, operations: Iterable[int]) -> dict[int, dict[Status, int]]:
+    rows = await conn.execute(
+        select(TASK.c.operation, TASK.c.status, func.count())
+        .where(TASK.c.operation.in_(operations))
+        .group_by(TASK.c.operation, TASK.c.status)
+    )
+    counts: dict[int, dict[Status, int]] = {}
+    for operation, status, count in rows:
+        counts.setdefault(operation, {})[Status(status)] = count
+    return counts
+
+
+async def read_deployment(conn: AsyncConnection, deploy_id: str, page: InstancePage) -> DeployStatus:
+    """Raises UnknownOperationError."""
+    row = await find(conn, OperationKind.DEPLOYMENT, deploy_id)
+    return DeployStatus(
+        deploy_id=row.operation_id,
+        service=row.service,
+        version=row.version,
+        status=Status(row.status),
+        progress=await _progress(conn, row.id),
+        instances=await _task_statuses(conn, row.id, page),
+        started_at=row.accepted_at,
+        updated_at=row.updated_at,
+        completed_at=row.ended_at,
+        cancelled_at=row.cancelled_at,
+    )
+
+
+async def read_rollback(conn: AsyncConnection, rollback_id: str, page: InstancePage) -> RollbackStatus:
+    """Raises UnknownOperationError."""
+    row = await find(conn, OperationKind.ROLLBACK, rollback_id)
+    return RollbackStatus(
+        rollback_id=row.operation_id,
+        service=row.service,
+        target_version=row.version,
+        rollback_type=row.rollback_type,
+        status=Status(row.status),
+        progress=await _progress(conn, row.id),
+        instances=await _task_statuses(conn, row.id, page),
+        started_at=row.accepted_at,
+        completed_at=row.ended_at,
+        updated_at=row.updated_at,
+        cancelled_at=row.cancelled_at,
+    )
+
+
+async def _progress(conn: AsyncConnection, operation: int) -> Progress:
+    return progress((await _counts(conn, [operation])).get(operation, {}))
+
+
+async def _task_statuses(conn: AsyncConnection, operation: int, page: InstancePage) -> list[TaskStatus]:
+    """`version` is what the host has live now, whatever this operation did."""
+    statement = (
+        select(
+            TASK.c.instance_id,
+            TASK.c.status,
+            INSTANCE.c.active_version.label("version"),
+            INSTANCE.c.active_version.label("current_version"),
+            TASK.c.target_version,
+            TASK.c.started_at,
+            TASK.c.completed_at,
+            TASK.c.updated_at,
+            TASK.c.error_message,
+            func.coalesce(TASK.c.error_code, "").label("error_code"),
+            TASK.c.phase,
+            TASK.c.attempt,
+            TASK.c.waiting_for,
+            TASK.c.result,
+            TASK.c.bytes_done,
+            TASK.c.bytes_total,
+        )
+        .join(INSTANCE, INSTANCE.c.instance_id == TASK.c.instance_id)
+        .where(TASK.c.operation == operation)
+        .order_by(TASK.c.id)
+        .offset(page.offset)
+    )
+    if page.status is not None:
+        statement = statement.where(TASK.c.status == page.status)
+    if page.limit is not None:
+        statement = statement.limit(page.limit)
+    elif page.offset:
+        statement = statement.limit(2**31)  # SQLite takes no OFFSET without a LIMIT
+    return [TaskStatus.model_validate(dict(row)) for row in (await conn.execute(statement)).mappings()]

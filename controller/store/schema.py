@@ -1,0 +1,41 @@
+"""Bringing a database to the newest schema: Alembic, run by the controller itself at its start."""
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from controller.core.refusals import StoreUnavailableError
+
+from .engine import Database
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+async def migrate(database: Database) -> None:
+    """Upgrade in one transaction. Raises StoreUnavailableError for a database that a newer release has
+    changed."""
+    async with database.write() as conn:
+        await conn.run_sync(_upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = alembic_config(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    found = MigrationContext.configure(connection).get_current_heads()
+    if strange := [revision for revision in found if revision not in known]:
+        raise StoreUnavailableError(
+            f"cannot use this database: it has schema {strange[0]} of a newer release; install that release"
+        )
+    command.upgrade(config, "head")

@@ -1,0 +1,291 @@
+"""The store as the rest of the controller sees it: each method is one look or one transaction."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.engine import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controller.core.acceptance import (
+    Accepted,
+    Cancelled,
+    InstancePage,
+    Order,
+    order_deployment,
+    order_rollback,
+)
+from controller.core.plan import Standing
+from controller.core.task import TaskMove, expire
+from releasehand.model import (
+    BatchRollbackParams,
+    BatchRollbackResult,
+    CancelResult,
+    DeployParams,
+    DeployResult,
+    DeployStatus,
+    InstanceRollbackParams,
+    InstanceStatus,
+    OperationKind,
+    Period,
+    Presence,
+    RollbackResult,
+    RollbackStatus,
+    ServiceInstances,
+    ServiceVersions,
+    Status,
+    SystemStats,
+    VersionHistory,
+)
+from shared.clock import Clock
+from shared.frames import Heartbeat, Hello
+
+from . import (
+    acceptance,
+    agents,
+    cancellation,
+    claims,
+    history,
+    instances,
+    moves,
+    operations,
+    queue,
+    reports,
+    stats,
+    tasks,
+)
+from .engine import Database, make_directory
+from .schema import migrate
+
+TRIES: Final = 5
+EXPIRE_BATCH: Final = 1_000
+
+ResultT = TypeVar("ResultT")
+
+
+async def open_store(url: str, clock: Clock) -> "Store":
+    """Connect, bring the schema up to date and make sure that commits are durable. Raises
+    StoreUnavailableError."""
+    make_directory(url)
+    database = Database(url)
+    try:
+        await migrate(database)
+        await database.check()
+        async with database.write() as conn:
+            await agents.forget_presence(conn, clock.now())
+    except BaseException:
+        await database.close()
+        raise
+    return Store(database, clock)
+
+
+class Store:
+    """Everything here may raise StoreUnavailableError; a write that raised is undone, or it was committed and
+    the answer was lost: every write is safe to repeat."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    async def close(self) -> None:
+        """Let go of the database; running calls end first."""
+        await self._database.close()
+
+    async def _write(self, change: Callable[[AsyncConnection, datetime], Awaitable[ResultT]]) -> ResultT:
+        """Run `change` in one transaction, again if rows moved under it."""
+        for _ in range(TRIES - 1):
+            try:
+                async with self._database.write() as conn:
+                    return await change(conn, self._clock.now())
+            except tasks.StaleMoveError:
+                continue
+        async with self._database.write() as conn:
+            return await change(conn, self._clock.now())
+
+    # what schedulers ask for
+
+    async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
+        """All of it is recorded on return, or a RefusalError says why none of it is."""
+        row = await self._accept(order_deployment(params), caller, None)
+        result = DeployResult(
+            deploy_id=row.operation.operation_id,
+            service=row.operation.service,
+            version=row.operation.version,
+            status=Status(row.operation.status),
+            total_instances=row.operation.instance_count,
+            started_at=row.operation.accepted_at,
+        )
+        return Accepted(result, row.task_ids, row.repeated)
+
+    async def accept_instance_rollback(
+        self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
+    ) -> Accepted[RollbackResult]:
+        """All of it is recorded on return, or a RefusalError says why none of it is."""
+        row = await self._accept(order_rollback(params, _new_rollback_id()), caller, idempotency_key)
+        result = RollbackResult(instance_id=params.instance_id, **_rollback_fields(row.operation))
+        return Accepted(result, row.task_ids, row.repeated)
+
+    async def accept_batch_rollback(
+        self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
+    ) -> Accepted[BatchRollbackResult]:
+        """All of it is recorded on return, or a RefusalError says why none of it is."""
+        row = await self._accept(order_rollback(params, _new_rollback_id()), caller, idempotency_key)
+        result = BatchRollbackResult(
+            service=row.operation.service,
+            instances=params.instances,
+            total_instances=row.operation.instance_count,
+            **_rollback_fields(row.operation),
+        )
+        return Accepted(result, row.task_ids, row.repeated)
+
+    async def _accept(self, order: Order, caller: str, idempotency_key: str | None) -> acceptance.AcceptedRow:
+        return await self._write(
+            lambda conn, now: acceptance.accept(
+                conn, order, caller=caller, idempotency_key=idempotency_key, now=now
+            )
+        )
+
+    async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
+        """Recorded on return. Raises UnknownOperationError, AlreadyEndedError."""
+        status, cancelled_at, task_ids = await self._write(
+            lambda conn, now: cancellation.cancel_operation(conn, kind, operation_id, now)
+        )
+        name = "deploy_id" if kind is OperationKind.DEPLOYMENT else "rollback_id"
+        return Cancelled(
+            CancelResult(**{name: operation_id}, status=status, cancelled_at=cancelled_at), task_ids
+        )
+
+    async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus:
+        """Raises UnknownOperationError."""
+        async with self._database.read() as conn:
+            return await operations.read_deployment(conn, deploy_id, page)
+
+    async def rollback_status(self, rollback_id: str, page: InstancePage) -> RollbackStatus:
+        """Raises UnknownOperationError."""
+        async with self._database.read() as conn:
+            return await operations.read_rollback(conn, rollback_id, page)
+
+    async def service_versions(self, service: str, *, include_stopped: bool) -> ServiceVersions:
+        """Raises UnknownServiceError."""
+        async with self._database.read() as conn:
+            return await instances.read_versions(
+                conn, service, include_stopped=include_stopped, now=self._clock.now()
+            )
+
+    async def service_instances(
+        self, service: str, *, status: InstanceStatus | None, version: str, limit: int, offset: int
+    ) -> ServiceInstances:
+        """Raises UnknownServiceError."""
+        async with self._database.read() as conn:
+            return await instances.read_instances(
+                conn, service, status=status, version=version, limit=limit, offset=offset
+            )
+
+    async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory:
+        """Raises UnknownInstanceError."""
+        async with self._database.read() as conn:
+            return await history.read(conn, instance_id, limit=limit, offset=offset)
+
+    async def system_stats(self, period: Period) -> SystemStats:
+        """The figures as of now."""
+        async with self._database.read() as conn:
+            return await stats.read(conn, period, self._clock.now())
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailableError unless the database answers."""
+        async with self._database.read() as conn:
+            await conn.execute(text("SELECT 1"))
+
+    # what the engine needs
+
+    async def load_tasks(self, ids: Iterable[int]) -> list[Standing]:
+        """Tasks with what their plans depend on; unknown ids are left out."""
+        async with self._database.read() as conn:
+            return await queue.load_standing(conn, ids)
+
+    async def due_retries(self) -> list[int]:
+        """Tasks whose backoff is over."""
+        async with self._database.read() as conn:
+            return await queue.due_retries(conn, self._clock.now())
+
+    async def open_tasks(self, agent_ids: Sequence[str]) -> list[int]:
+        """Every open task of these agents."""
+        async with self._database.read() as conn:
+            return await queue.open_tasks(conn, agent_ids)
+
+    async def missed_tasks(self, agent_ids: Sequence[str]) -> list[int]:
+        """Tasks of these agents for which something can be done now: what a lost wake-up or frame left
+        behind."""
+        async with self._database.read() as conn:
+            return await queue.missed_tasks(conn, agent_ids, self._clock.now())
+
+    async def move(self, task_moves: Sequence[TaskMove]) -> moves.Changed:
+        """Store all of them or raise StaleMoveError: somebody else moved one, look again. Durable on
+        return."""
+        now = self._clock.now()
+        async with self._database.write() as conn:
+            return await moves.apply(conn, [moves.Change(move) for move in task_moves], now)
+
+    async def record(self, batches: Sequence[reports.Batch], chance: Callable[[], float]) -> reports.Recorded:
+        """Record reports of many agents together. Durable on return: they may be acknowledged."""
+        return await self._write(lambda conn, now: reports.record(conn, batches, now=now, chance=chance))
+
+    async def greet(self, hello: Hello) -> agents.Greeting:
+        """Open a session for an agent. Durable on return."""
+        return await self._write(lambda conn, now: agents.greet(conn, hello, now))
+
+    async def observe(self, agent_id: str, epoch: int, heartbeat: Heartbeat) -> bool:
+        """Record what a heartbeat says of its instances; False if it has to be told again later."""
+        return await self._write(lambda conn, now: claims.observe(conn, agent_id, epoch, heartbeat, now))
+
+    async def expire(self) -> moves.Changed:
+        """End tasks whose time is over, at most EXPIRE_BATCH of them."""
+
+        async def close(conn: AsyncConnection, now: datetime) -> moves.Changed:
+            due = await tasks.fetch(conn, tasks.due_to_close(now, EXPIRE_BATCH).with_for_update())
+            changes = [moves.Change(move) for task in due if (move := expire(task, now)) is not None]
+            return await moves.apply(conn, changes, now)
+
+        return await self._write(close)
+
+    async def write_live_state(
+        self,
+        *,
+        heartbeats: Mapping[str, datetime],
+        presence: Mapping[str, tuple[int, Presence]],
+        progress: Sequence[tuple[int, int, int, int]],
+    ) -> None:
+        """Write what the links have seen since the last time: who was heard, who fell silent, how many
+        bytes."""
+
+        async def write(conn: AsyncConnection, now: datetime) -> None:
+            await agents.heard(conn, heartbeats)
+            await agents.judge(conn, presence, now)
+            await tasks.set_bytes(conn, progress)
+
+        await self._write(write)
+
+    async def find_silent(self, before: datetime) -> dict[str, tuple[int, Presence]]:
+        """Agents that nobody has heard since `before` and that are not recorded as offline yet."""
+        async with self._database.read() as conn:
+            return await agents.silent_since(conn, before)
+
+    async def count_agents(self) -> dict[Presence, int]:
+        """How many agents there are in each presence."""
+        async with self._database.read() as conn:
+            return await agents.count_by_presence(conn)
+
+
+def _new_rollback_id() -> str:
+    """Sorts by nothing, guessed by nobody."""
+    return f"rollback-{secrets.token_hex(12)}"
+
+
+def _rollback_fields(operation: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    return {
+        "rollback_id": operation.operation_id,
+        "target_version": operation.version,
+        "status": Status(operation.status),
+        "started_at": operation.accepted_at,
+    }

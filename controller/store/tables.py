@@ -1,0 +1,216 @@
+"""The tables (DESIGN «Storage»). Changing one needs a migration; a test holds both equal."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Text, UniqueConstraint, text
+from sqlmodel import Field
+
+from .columns import Row, UtcDateTime
+
+OPEN_SQL: Final = "status IN ('pending', 'in_progress')"
+BACKOFF_SQL: Final = "retry_at IS NOT NULL"
+BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only in an INTEGER key
+
+
+def _time(*, nullable: bool = False, index: bool = False) -> Any:
+    return Field(
+        default=None if nullable else ..., sa_column=Column(UtcDateTime, nullable=nullable, index=index)
+    )
+
+
+class AgentRow(Row, table=True):
+    """A host's daemon, and the position up to which its reports are recorded."""
+
+    __tablename__ = "agent"
+
+    agent_id: str = Field(primary_key=True)
+    host: str
+    version: str
+    boot_id: str
+    presence: str
+    session_epoch: int
+    incarnation: str
+    last_n: int  # newest recorded report of this incarnation
+    facts: dict[str, str] = Field(sa_column=Column("facts", JSON, nullable=False))
+    first_seen_at: datetime = _time()
+    presence_changed_at: datetime = _time()
+    last_heartbeat_at: datetime = _time()
+    rejected_reports: int = 0
+
+
+class InstanceRow(Row, table=True):
+    """One running copy of a service, as its host last described it."""
+
+    __tablename__ = "instance"
+    __table_args__ = (
+        Index("ix_instance_service", "service", "instance_id"),
+        Index("ix_instance_agent_id", "agent_id"),
+    )
+
+    instance_id: str = Field(primary_key=True)
+    agent_id: str = Field(foreign_key="agent.agent_id")
+    service: str
+    port: int
+    generation: int
+    active_release: str
+    active_version: str
+    active_sha256: str
+    state: str
+    reason: str
+    broken: bool
+    releases: list[dict[str, Any]] = Field(sa_column=Column("releases", JSON, nullable=False))
+    activate_timeout_s: float
+    revert_timeout_s: float
+    facts: dict[str, str] = Field(sa_column=Column("facts", JSON, nullable=False))
+    expected_version: (
+        str  # what the controller recorded as live; differs from the active one while there is drift
+    )
+    expected_sha256: str
+    unknown_task: int | None = None  # its outcome is unknown, and the host has not spoken since
+    retired_at: datetime | None = _time(nullable=True)
+    updated_at: datetime = _time()
+
+
+class OperationRow(Row, table=True):
+    """A deployment or a rollback."""
+
+    __tablename__ = "operation"
+    __table_args__ = (
+        UniqueConstraint("kind", "operation_id"),
+        UniqueConstraint("caller", "idempotency_key"),
+        Index("ix_operation_kind_ended_at", "kind", "ended_at", "status"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    operation_id: str
+    caller: str
+    idempotency_key: str | None = None
+    fingerprint: dict[str, Any] = Field(sa_column=Column("fingerprint", JSON, nullable=False))
+    service: str
+    version: str
+    rollback_type: str | None = None
+    instance_count: int
+    status: str
+    accepted_at: datetime = _time()
+    updated_at: datetime = _time()
+    ended_at: datetime | None = _time(nullable=True)
+    cancelled_at: datetime | None = _time(nullable=True)
+
+
+class TaskRow(Row, table=True):
+    """One instance's share of an operation: the row is the truth, messages are hints."""
+
+    __tablename__ = "task"
+    __table_args__ = (
+        Index(
+            "uq_task_open_instance",
+            "instance_id",
+            unique=True,
+            sqlite_where=text(f"{OPEN_SQL} AND superseded_by IS NULL"),
+            postgresql_where=text(f"{OPEN_SQL} AND superseded_by IS NULL"),
+        ),
+        Index("ix_task_closes_at", "closes_at", sqlite_where=text(OPEN_SQL), postgresql_where=text(OPEN_SQL)),
+        Index(
+            "ix_task_retry_at", "retry_at", sqlite_where=text(BACKOFF_SQL), postgresql_where=text(BACKOFF_SQL)
+        ),
+        Index("ix_task_operation", "operation", "status"),
+        Index("ix_task_agent_id", "agent_id", sqlite_where=text(OPEN_SQL), postgresql_where=text(OPEN_SQL)),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    operation: int = Field(foreign_key="operation.id")
+    kind: str
+    operation_id: str
+    service: str
+    instance_id: str = Field(foreign_key="instance.instance_id")
+    agent_id: str
+    generation: int
+    target_version: str
+    package_url: str = Field(sa_column=Column("package_url", Text, nullable=False))
+    package_sha256: str
+    source_sha256: str
+    force: bool
+    accepted_at: datetime = _time()
+    deadline_at: datetime = _time()
+    activation_bound_s: float
+    status: str
+    attempt: int
+    phase: str | None = None
+    waiting_for: str | None = None
+    error_code: str | None = None
+    error_message: str = Field(sa_column=Column("error_message", Text, nullable=False))
+    result: str | None = None
+    retries_left: int
+    last_code: str | None = None
+    bytes_done: int = Field(sa_column=Column("bytes_done", BigInteger, nullable=False))
+    bytes_total: int = Field(sa_column=Column("bytes_total", BigInteger, nullable=False))
+    started_at: datetime | None = _time(nullable=True)
+    completed_at: datetime | None = _time(nullable=True)
+    updated_at: datetime = _time()
+    closes_at: datetime = _time()
+    retry_at: datetime | None = _time(nullable=True)
+    cancel_asked_at: datetime | None = _time(nullable=True)
+    superseded_by: int | None = None
+    behind: int | None = None
+
+
+class EventRow(Row, table=True):
+    """The release log: every state change and every phase, with a start and an end."""
+
+    __tablename__ = "event"
+    __table_args__ = (Index("ix_event_operation", "operation", "id"),)
+
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    at: datetime = _time()
+    event: str
+    operation: int | None = None
+    task: int | None = None
+    instance_id: str = ""
+    agent_id: str = ""
+    generation: int = 0
+    attempt: int = 0
+    phase: str = ""
+    outcome: str = ""
+    duration_s: float | None = None
+    code: str = ""
+    message: str = Field(default="", sa_column=Column("message", Text, nullable=False))
+
+
+class HistoryRow(Row, table=True):
+    """What ran on an instance: one entry per ended task that was dispatched and one per unplanned change."""
+
+    __tablename__ = "version_history"
+    __table_args__ = (Index("ix_version_history_instance_id", "instance_id", "id"),)
+
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    instance_id: str
+    service: str
+    version: str
+    sha256: str
+    action: str
+    status: str
+    operation_id: str
+    at: datetime = _time()
+
+
+class SourceRow(Row, table=True):
+    """Where a version of a service was last deployed from: what a rollback without a URL downloads."""
+
+    __tablename__ = "source"
+
+    service: str = Field(primary_key=True)
+    version: str = Field(primary_key=True)
+    package_url: str = Field(sa_column=Column("package_url", Text, nullable=False))
+    sha256: str = Field(sa_column=Column("sha256", String(64), nullable=False))
+    updated_at: datetime = _time()
+
+
+AGENT: Final[Table] = AgentRow.__table__  # type: ignore[attr-defined]
+INSTANCE: Final[Table] = InstanceRow.__table__  # type: ignore[attr-defined]
+OPERATION: Final[Table] = OperationRow.__table__  # type: ignore[attr-defined]
+TASK: Final[Table] = TaskRow.__table__  # type: ignore[attr-defined]
+EVENT: Final[Table] = EventRow.__table__  # type: ignore[attr-defined]
+HISTORY: Final[Table] = HistoryRow.__table__  # type: ignore[attr-defined]
+SOURCE: Final[Table] = SourceRow.__table__  # type: ignore[attr-defined]

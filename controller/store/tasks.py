@@ -1,0 +1,134 @@
+"""Tasks: read as values, moved by compare-and-set."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controller.core.task import Task, TaskMove
+from releasehand.model import FailureCode, OperationKind, Phase, Status, TaskResult, WaitingFor
+
+from .tables import TASK
+
+CHUNK: Final = 5_000
+"""Names in one IN list: under both databases' limit of about 32,000 parameters."""
+
+IS_OPEN: Final = TASK.c.status.in_([Status.PENDING, Status.IN_PROGRESS])
+_COLUMNS: Final = [TASK.c[field.name] for field in fields(Task)]
+_ENUMS: Final[dict[str, Any]] = {
+    "kind": OperationKind,
+    "status": Status,
+    "phase": Phase,
+    "waiting_for": WaitingFor,
+    "error_code": FailureCode,
+    "result": TaskResult,
+    "last_code": FailureCode,
+}
+_MOVABLE: Final = (
+    "status",
+    "attempt",
+    "phase",
+    "waiting_for",
+    "error_code",
+    "error_message",
+    "result",
+    "retries_left",
+    "last_code",
+    "started_at",
+    "completed_at",
+    "updated_at",
+    "closes_at",
+    "retry_at",
+    "cancel_asked_at",
+    "superseded_by",
+    "behind",
+)
+_MOVE: Final = (
+    update(TASK)
+    .where(
+        TASK.c.id == bindparam("was_id"),
+        TASK.c.status == bindparam("was_status"),
+        TASK.c.generation == bindparam("was_generation"),
+        TASK.c.attempt == bindparam("was_attempt"),
+    )
+    .values({name: bindparam(f"to_{name}") for name in _MOVABLE})
+)
+
+
+class StaleMoveError(Exception):
+    """Somebody else moved a task since it was read. Nothing of the transaction is kept: look again."""
+
+
+def chunks(names: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """`names` in pieces that fit into one statement."""
+    for start in range(0, len(names), CHUNK):
+        yield names[start : start + CHUNK]
+
+
+def select_tasks() -> Select[Any]:
+    """Every column of a Task, row by row; add the conditions."""
+    return select(*_COLUMNS)
+
+
+def to_task(row: Mapping[Any, Any]) -> Task:
+    values = dict(row)
+    for name, enum in _ENUMS.items():
+        if values[name] is not None:
+            values[name] = enum(values[name])
+    return Task(**values)
+
+
+async def fetch(conn: AsyncConnection, statement: Select[Any]) -> list[Task]:
+    return [to_task(row) for row in (await conn.execute(statement)).mappings()]
+
+
+async def load(conn: AsyncConnection, ids: Iterable[int]) -> dict[int, Task]:
+    """Tasks by id, locked for the transaction where the database locks rows; unknown ids are left out."""
+    found: dict[int, Task] = {}
+    for piece in chunks(sorted(set(ids))):
+        for task in await fetch(conn, select_tasks().where(TASK.c.id.in_(piece)).with_for_update()):
+            found[task.id] = task
+    return found
+
+
+async def move(conn: AsyncConnection, moves: Sequence[TaskMove]) -> None:
+    """Store every move, or raise StaleMoveError if a row is no longer what the move started from."""
+    if not moves:
+        return
+    result = await conn.execute(_MOVE, [_parameters(move) for move in moves])
+    if result.rowcount != len(moves):
+        raise StaleMoveError(f"{len(moves) - result.rowcount} of {len(moves)} tasks had moved")
+
+
+def _parameters(move: TaskMove) -> dict[str, Any]:
+    before, after = move.before, move.after
+    parameters: dict[str, Any] = {f"to_{name}": getattr(after, name) for name in _MOVABLE}
+    parameters["was_id"] = before.id
+    parameters["was_status"] = before.status
+    parameters["was_generation"] = before.generation
+    parameters["was_attempt"] = before.attempt
+    return parameters
+
+
+async def set_bytes(conn: AsyncConnection, progress: Sequence[tuple[int, int, int, int]]) -> None:
+    """Byte progress of (task, attempt, done, total); of an attempt that is over it is dropped."""
+    if not progress:
+        return
+    statement = (
+        update(TASK)
+        .where(TASK.c.id == bindparam("was_id"), TASK.c.attempt == bindparam("was_attempt"), IS_OPEN)
+        .values(bytes_done=bindparam("to_done"), bytes_total=bindparam("to_total"))
+    )
+    rows = [
+        {"was_id": task, "was_attempt": attempt, "to_done": done, "to_total": total}
+        for task, attempt, done, total in progress
+    ]
+    await conn.execute(statement, rows)
+
+
+def due_to_close(now: datetime, limit: int) -> Select[Any]:
+    """Open tasks past `closes_at`, the longest overdue first."""
+    return select_tasks().where(IS_OPEN, TASK.c.closes_at <= now).order_by(TASK.c.closes_at).limit(limit)
