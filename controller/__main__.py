@@ -1,0 +1,89 @@
+"""The command `releasehand-controller`. Heavy imports stand inside the commands: `--help` answers at once."""
+
+import os
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(help="The releasehand controller.", no_args_is_help=True, add_completion=False)
+config_app = typer.Typer(help="Look at a configuration without starting anything.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
+
+
+@app.command()
+def serve(config: ConfigFile) -> None:
+    """Run the controller until SIGTERM."""
+    import asyncio
+
+    from controller.app import serve_until_told
+    from controller.config import load_config
+    from controller.core.refusals import StoreUnavailableError
+    from shared.logs import configure_logs
+    from shared.settings import ConfigError
+
+    try:
+        settings = load_config(config, os.environ)
+        configure_logs(settings.log_format)
+        asyncio.run(serve_until_told(settings))
+    except ConfigError as exc:
+        _fail(str(exc), 2)
+    except (StoreUnavailableError, OSError) as exc:
+        _fail(f"cannot start: {exc}", 1)
+
+
+@config_app.command()
+def check(config: ConfigFile) -> None:
+    """Say everything that is wrong with a configuration; exit 0 if nothing is, 2 if something is."""
+    from controller.config import find_risks, load_config
+    from shared.settings import ConfigError
+
+    try:
+        settings = load_config(config, os.environ)
+    except ConfigError as exc:
+        _fail(str(exc), 2)
+    for risk in find_risks(settings):
+        typer.echo(f"warning: {risk}")
+    typer.echo(f"{config}: good")
+
+
+@app.command("try")
+def try_(
+    api_port: Annotated[int, typer.Option(help="Of the HTTP API; 0 takes any free one.")] = 8080,
+    hub_port: Annotated[int, typer.Option(help="For agents; 0 takes any free one.")] = 8443,
+) -> None:
+    """Run a controller with embedded defaults on this machine, for trying things by hand."""
+    import asyncio
+
+    from controller.trial import try_out
+    from shared.logs import configure_logs
+
+    configure_logs("text")
+    try:
+        asyncio.run(try_out(api_port, hub_port))
+    except OSError as exc:
+        _fail(f"cannot start: {exc}; try --api-port 0 --hub-port 0", 1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(installed("releasehand-daemons"))
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="releasehand-controller")
+
+
+if __name__ == "__main__":
+    main()

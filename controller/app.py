@@ -1,0 +1,145 @@
+"""The controller, put together: what is started, in which order, and how it stops."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+from aiohttp import web
+
+from controller.api import ApiDeps, make_api
+from controller.bulletin import Bulletin
+from controller.config import ControllerConfig, find_risks, read_agent_tokens, read_api_tokens
+from controller.dispatcher import Dispatcher
+from controller.health import Health
+from controller.hub import Hub, HubSettings
+from controller.hub.hub import HEARTBEAT_S
+from controller.hub.link import LinkDeps
+from controller.hub.registry import Registry
+from controller.live import Live
+from controller.notice import Notices
+from controller.recorder import Recorder
+from controller.store import open_store
+from controller.sweeper import Sweeper
+from shared.clock import Clock, SystemClock
+from shared.logs import get_log
+from shared.tls import server_context
+
+VERSION: Final = version("releasehand-daemons")
+API_DRAIN_S: Final = 5.0
+
+log = get_log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running controller listens; ports are the real ones, also where 0 was asked for."""
+
+    api: str
+    hub: str
+
+
+@asynccontextmanager
+async def run_controller(config: ControllerConfig, clock: Clock) -> AsyncIterator[Addresses]:
+    """Run a controller until the block ends, then stop it gracefully: calls that run are answered, what is
+    recorded stays, agents keep what is not and tell the next controller.
+
+    Raises StoreUnavailableError, OSError (a port is taken), ConfigError."""
+    store = await open_store(config.database, clock)
+    try:
+        registry, live, bulletin = Registry(), Live(), Bulletin()
+        notices = Notices(bulletin)
+        dispatcher = Dispatcher(store, registry, notices, clock)
+        notices.wake_by(dispatcher.wake)
+        recorder = Recorder(store, notices, clock)
+        recorder.acknowledge_by(registry.acknowledge)
+        sweeper = Sweeper(store, live, notices, clock)
+        health = Health(store, clock, VERSION)
+        hub = Hub(
+            _hub_settings(config),
+            store=store,
+            registry=registry,
+            dispatcher=dispatcher,
+            notices=notices,
+            deps=LinkDeps(store, recorder.submit, live, clock, HEARTBEAT_S),
+            clock=clock,
+        )
+        api = make_api(
+            ApiDeps(
+                store=store,
+                wake=dispatcher.wake,
+                bulletin=bulletin,
+                health=health.check,
+                tokens=read_api_tokens(config),
+                clock=clock,
+                version=VERSION,
+            )
+        )
+        async with asyncio.TaskGroup() as group:
+            work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper, health)]
+            try:
+                async with _serve_api(api, config) as api_address, _serve_hub(hub, config) as hub_address:
+                    yield Addresses(api_address, hub_address)
+            finally:
+                for task in work:
+                    task.cancel()
+                await sweeper.finish()
+    finally:
+        await store.close()
+
+
+def _hub_settings(config: ControllerConfig) -> HubSettings:
+    cert_file, key_file = config.hub.cert_file, config.hub.key_file
+    tls = server_context(cert_file, key_file) if cert_file and key_file else None
+    return HubSettings(config.hub.host, config.hub.port, tls, read_agent_tokens(config))
+
+
+@asynccontextmanager
+async def _serve_api(api: web.Application, config: ControllerConfig) -> AsyncIterator[str]:
+    runner = web.AppRunner(api, access_log=None, shutdown_timeout=API_DRAIN_S)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, config.api.host, config.api.port)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{_bracket(host)}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _serve_hub(hub: Hub, config: ControllerConfig) -> AsyncIterator[str]:
+    server = await hub.start()
+    try:
+        host, port = next(iter(server.sockets)).getsockname()[:2]
+        yield f"{'wss' if config.hub.cert_file else 'ws'}://{_bracket(host)}:{port}"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def until_told(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    return told
+
+
+async def serve_until_told(config: ControllerConfig) -> None:
+    """Run until SIGTERM or SIGINT."""
+    told = until_told(asyncio.get_running_loop())
+    for risk in find_risks(config):
+        log.warning("configuration is risky", reason=risk)
+    async with run_controller(config, SystemClock()) as addresses:
+        log.info("controller started", api=addresses.api, hub=addresses.hub, version=VERSION)
+        await told.wait()
+        log.info("controller stopping")
+    log.info("controller stopped")

@@ -1,0 +1,179 @@
+"""Accepts agents' connections: who is it, what does it have, welcome."""
+
+import asyncio
+import hashlib
+import hmac
+import http
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from controller.core.refusals import StoreUnavailableError
+from controller.dispatcher import Dispatcher
+from controller.notice import Notices
+from controller.store import Greeting
+from releasehand.model import Presence
+from shared.clock import Clock
+from shared.errors import ProtocolError
+from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_agent, encode
+from shared.logs import get_log
+
+from .link import Link, LinkDeps
+from .registry import Registry
+
+HEARTBEAT_S: Final = 10.0
+HELLO_DEADLINE_S: Final = 10.0
+CLOSE_TIMEOUT_S: Final = 2.0  # websockets' default would add ten seconds to finding a dead peer
+READ_BUFFER_BYTES: Final = 16_384  # asyncio's TLS default costs 256 KiB for each connection
+RECONNECTS_PER_S: Final = 100
+MIN_RECONNECT_WINDOW_S: Final = 4.0
+MAX_RECONNECT_WINDOW_S: Final = 100.0
+
+log = get_log(__name__)
+
+
+class SessionStore(Protocol):
+    """Where sessions are opened."""
+
+    async def greet(self, hello: Hello) -> Greeting:
+        """Durable on return."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Where to listen, and the token of each agent."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    tokens: Mapping[str, str]
+
+
+class Hub:
+    """The listening socket and the links behind it."""
+
+    def __init__(
+        self,
+        settings: HubSettings,
+        *,
+        store: SessionStore,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        notices: Notices,
+        deps: LinkDeps,
+        clock: Clock,
+    ) -> None:
+        self._settings, self._store, self._registry = settings, store, registry
+        self._dispatcher, self._notices, self._deps, self._clock = dispatcher, notices, deps, clock
+        self._agent_of = {_digest(token): agent_id for agent_id, token in settings.tokens.items()}
+
+    async def start(self) -> Server:
+        """Listen. The server is the caller's to close; closing it ends every link."""
+        return await serve(
+            self._serve,
+            self._settings.host,
+            self._settings.port,
+            ssl=self._settings.tls,
+            process_request=self._admit,
+            compression=None,
+            max_size=MAX_FRAME_BYTES,
+            max_queue=16,
+            ping_interval=None,  # the session's heartbeat is the only judge of presence
+            close_timeout=CLOSE_TIMEOUT_S,
+            open_timeout=HELLO_DEADLINE_S,
+            server_header=None,
+        )
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Before the upgrade: no link without a token that is known."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        found = _digest(token) if scheme.lower() == "bearer" else b""
+        for digest, agent_id in self._agent_of.items():
+            if hmac.compare_digest(digest, found):
+                connection.username = agent_id
+                return None
+        log.warning("agent was refused", peer=_peer(connection), reason="unknown token")
+        return connection.respond(
+            http.HTTPStatus.UNAUTHORIZED, "this controller does not know this agent's token\n"
+        )
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        try:
+            hello = await self._read_hello(connection)
+            link = await self._welcome(connection, hello)
+        except ProtocolError as exc:
+            log.warning("agent was refused", peer=_peer(connection), reason=str(exc))
+            await _refuse(connection, exc.code, exc.reason)
+            return
+        except StoreUnavailableError as exc:
+            log.warning("agent was put off", peer=_peer(connection), reason=str(exc))
+            await _refuse(connection, "unavailable", "the controller's database does not answer; try again")
+            return
+        except (ConnectionClosed, TimeoutError):
+            log.info("agent left before its welcome", peer=_peer(connection))
+            return
+        log.info("agent connected", agent_id=link.agent_id, epoch=link.epoch)
+        try:
+            reason = await link.run()
+            log.info("agent disconnected", agent_id=link.agent_id, reason=reason)
+        finally:
+            if self._registry.remove(link):
+                self._deps.live.judged(link.agent_id, link.epoch, Presence.SUSPECT)
+                self._dispatcher.wake_agent(link.agent_id)
+
+    async def _read_hello(self, connection: ServerConnection) -> Hello:
+        async with asyncio.timeout(HELLO_DEADLINE_S):
+            frame = decode_from_agent(await connection.recv())
+        if not isinstance(frame, Hello):
+            raise ProtocolError("unexpected_frame", "the first frame of an agent is its hello")
+        if frame.agent_id != connection.username:
+            raise ProtocolError(
+                "wrong_agent", f"this token is agent '{connection.username}', not '{frame.agent_id}'"
+            )
+        return frame
+
+    async def _welcome(self, connection: ServerConnection, hello: Hello) -> Link:
+        greeting = await self._store.greet(hello)
+        welcome = Welcome(
+            server_time=self._clock.now(),
+            heartbeat_interval_s=self._deps.heartbeat_s,
+            session_epoch=greeting.epoch,
+            reconnect_window_s=reconnect_window_s(len(self._registry) + 1),
+            acked=greeting.acked,
+            wanted=greeting.wanted,
+            refused=greeting.refused,
+        )
+        await connection.send(encode(welcome))
+        link = Link(connection, hello, epoch=greeting.epoch, received=greeting.acked, deps=self._deps)
+        self._registry.add(link)
+        self._notices.tell(greeting.changed)
+        return link
+
+
+def reconnect_window_s(agents: int) -> float:
+    """Over how long agents are to spread their return, so that no more than RECONNECTS_PER_S come in a
+    second."""
+    return min(MAX_RECONNECT_WINDOW_S, max(MIN_RECONNECT_WINDOW_S, agents / RECONNECTS_PER_S))
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _peer(connection: ServerConnection) -> str:
+    address = connection.remote_address
+    return str(address[0]) if address else "unknown"
+
+
+async def _refuse(connection: ServerConnection, code: str, reason: str) -> None:
+    try:
+        async with asyncio.timeout(1):
+            await connection.send(encode(Refuse(code=code, reason=reason)))
+    except (ConnectionClosed, TimeoutError):
+        return

@@ -1,0 +1,202 @@
+"""One agent's link, from its welcome to its end: a shell around `shared.session`."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from controller.core.refusals import StoreUnavailableError
+from controller.live import Live
+from controller.store import Batch
+from releasehand.model import Presence
+from shared.clock import Clock
+from shared.errors import ProtocolError
+from shared.frames import (
+    Cancel,
+    Execute,
+    Heartbeat,
+    Hello,
+    Progress,
+    Refuse,
+    Report,
+    decode_from_agent,
+    encode,
+)
+from shared.logs import get_log
+from shared.session import QueueFullError, Session
+
+SEND_DEADLINE_S: Final = 10.0  # a peer that takes no byte for so long is cut off
+
+log = get_log(__name__)
+
+
+class HeartbeatStore(Protocol):
+    """Where instances' states are recorded."""
+
+    async def observe(self, agent_id: str, epoch: int, heartbeat: Heartbeat) -> bool:
+        """False if it has to be told again later."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDeps:
+    """What every link of a hub works with."""
+
+    store: HeartbeatStore
+    submit: Callable[[Batch], Awaitable[None]]
+    live: Live
+    clock: Clock
+    heartbeat_s: float
+
+
+class LinkClosedError(Exception):
+    """The link is over, and why."""
+
+
+class Link:
+    """A welcomed agent. `run` ends when the link does, whatever the reason."""
+
+    def __init__(
+        self, socket: ServerConnection, hello: Hello, *, epoch: int, received: int, deps: LinkDeps
+    ) -> None:
+        self.agent_id, self.epoch = hello.agent_id, epoch
+        self._incarnation = hello.incarnation
+        self._socket, self._deps = socket, deps
+        self._session = Session(
+            now=deps.clock.monotonic(), heartbeat_s=deps.heartbeat_s, jitter=random.random, received=received
+        )
+        self._outgoing = asyncio.Event()
+        self._presence = Presence.ONLINE
+        self._told: Heartbeat | None = None  # the newest heartbeat that is recorded
+        self._over = ""
+
+    # what the registry calls
+
+    def send(self, frame: Execute | Cancel) -> bool:
+        """Queue a frame; a full queue ends the link."""
+        if self._over:
+            return False
+        try:
+            self._session.send(frame)
+        except QueueFullError as exc:
+            self._end(str(exc))
+            return False
+        self._outgoing.set()
+        return True
+
+    def acknowledge(self, incarnation: str, upto: int) -> None:
+        """Queue an acknowledgement."""
+        if not self._over:
+            try:
+                self._session.acknowledge(incarnation, upto)
+            except QueueFullError as exc:
+                self._end(str(exc))
+            self._outgoing.set()
+
+    def displace(self) -> None:
+        """End the link: a newer one of the same agent is here."""
+        self._end("a newer link of the same agent is here")
+
+    def _end(self, reason: str) -> None:
+        self._over = self._over or reason
+        self._outgoing.set()
+
+    # the shell
+
+    async def run(self) -> str:
+        """Serve the link until it is over; returns why."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read())
+                group.create_task(self._write())
+        except* LinkClosedError as errors:
+            self._over = self._over or str(errors.exceptions[0])
+        except* ConnectionClosed as errors:
+            self._over = self._over or f"connection closed: {errors.exceptions[0]}"
+        except* ProtocolError as errors:
+            for problem in _flat(errors):
+                self._over = str(problem)
+                await self._refuse(problem)
+        return self._over
+
+    async def _read(self) -> None:
+        async for text in self._socket:
+            now = self._deps.clock.monotonic()
+            for frame in self._session.receive(decode_from_agent(text), now):
+                await self._act(frame)
+            self._deps.live.heard(self.agent_id, self._deps.clock.now())
+            self._outgoing.set()
+        raise LinkClosedError("the agent closed the connection")
+
+    async def _act(self, frame: object) -> None:
+        match frame:
+            case Report():
+                await self._deps.submit(Batch(self.agent_id, self.epoch, frame.incarnation, frame.moves))
+            case Progress():
+                self._deps.live.progressed(frame)
+            case Heartbeat():
+                await self._observe(frame)
+            case Hello():
+                raise ProtocolError("unexpected_frame", "a second hello on one link")
+            case _:
+                raise ProtocolError("unexpected_frame", f"a {type(frame).__name__} from an agent")
+
+    async def _observe(self, heartbeat: Heartbeat) -> None:
+        """Ten thousand agents beat a thousand times a second: only what changed reaches the tables."""
+        if self._told is not None and self._told.instances == heartbeat.instances:
+            return
+        try:
+            if await self._deps.store.observe(self.agent_id, self.epoch, heartbeat):
+                self._told = heartbeat
+        except StoreUnavailableError as exc:
+            log.warning("heartbeat was not recorded", agent_id=self.agent_id, reason=str(exc))
+
+    async def _write(self) -> None:
+        while True:
+            now = self._deps.clock.monotonic()
+            try:
+                self._session.tick(now)
+            except QueueFullError as exc:
+                self._end(str(exc))
+            self._judge(self._session.presence(now))
+            for text in self._session.take_outgoing():
+                await self._send_text(text)
+            if self._over:
+                raise LinkClosedError(self._over)
+            try:
+                async with asyncio.timeout(max(0.0, self._session.next_tick_at(now) - now)):
+                    await self._outgoing.wait()
+            except TimeoutError:
+                pass
+            self._outgoing.clear()
+
+    def _judge(self, presence: Presence) -> None:
+        if presence is not self._presence:
+            self._presence = presence
+            log.info("agent presence changed", agent_id=self.agent_id, presence=presence)
+            self._deps.live.judged(self.agent_id, self.epoch, presence)
+        if presence is Presence.OFFLINE:
+            self._end("the agent has been silent for too long")
+
+    async def _send_text(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(SEND_DEADLINE_S):
+                await self._socket.send(text)
+        except TimeoutError:
+            raise LinkClosedError("the agent does not read") from None
+
+    async def _refuse(self, problem: ProtocolError) -> None:
+        """Best effort: the agent's log is better for knowing."""
+        try:
+            async with asyncio.timeout(1):
+                await self._socket.send(encode(Refuse(code=problem.code, reason=problem.reason[:4_000])))
+        except (ConnectionClosed, TimeoutError):
+            return
+
+
+def _flat(group: ExceptionGroup[ProtocolError]) -> list[ProtocolError]:
+    return [exc for exc in group.exceptions if isinstance(exc, ProtocolError)]

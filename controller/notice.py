@@ -1,0 +1,26 @@
+"""Telling the rest of this controller what a committed transaction has changed."""
+
+from collections.abc import Callable, Sequence
+
+from controller.bulletin import Bulletin
+from controller.store import Changed
+
+
+class Notices:
+    """Who hears of changes: those who wait for an operation, and the dispatcher for the tasks that may go on
+    now."""
+
+    def __init__(self, bulletin: Bulletin) -> None:
+        self._bulletin = bulletin
+        self._wake: Callable[[Sequence[int]], None] = lambda task_ids: None
+
+    def wake_by(self, wake: Callable[[Sequence[int]], None]) -> None:
+        """From now on, tasks that may go on are told to `wake`."""
+        self._wake = wake
+
+    def tell(self, changed: Changed) -> None:
+        """Call it after the commit."""
+        for kind, operation_id in changed.operations:
+            self._bulletin.publish(kind, operation_id)
+        if changed.woken:
+            self._wake(changed.woken)

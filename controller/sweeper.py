@@ -1,0 +1,85 @@
+"""Ends what is past its time, finds agents that fell silent, and writes down what the links have seen."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from controller.core.refusals import StoreUnavailableError
+from controller.live import Live, Seen
+from controller.notice import Notices
+from controller.store import Changed
+from releasehand.model import Presence
+from shared.clock import Clock
+from shared.logs import get_log
+from shared.session import OFFLINE_AFTER_S
+
+EVERY_S: Final = 1.0
+
+log = get_log(__name__)
+
+
+class SweepStore(Protocol):
+    """What the sweeper reads and writes."""
+
+    async def expire(self) -> Changed:
+        """End tasks past their `closes_at`, some at a time."""
+        ...
+
+    async def find_silent(self, before: datetime) -> dict[str, tuple[int, Presence]]: ...
+
+    async def write_live_state(
+        self,
+        *,
+        heartbeats: Mapping[str, datetime],
+        presence: Mapping[str, tuple[int, Presence]],
+        progress: Sequence[tuple[int, int, int, int]],
+    ) -> None: ...
+
+
+class Sweeper:
+    """One for each controller; several may run, for every move is compare-and-set."""
+
+    def __init__(self, store: SweepStore, live: Live, notices: Notices, clock: Clock) -> None:
+        self._store, self._live, self._notices, self._clock = store, live, notices, clock
+        self._started = clock.monotonic()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except StoreUnavailableError as exc:
+                log.warning("sweep was put off", reason=str(exc))
+            await self._clock.sleep(EVERY_S)
+
+    async def sweep(self) -> None:
+        """One round. Safe to repeat."""
+        seen = self._live.take()
+        await self._write(seen)
+        changed = await self._store.expire()
+        while changed.operations:
+            self._notices.tell(changed)
+            changed = await self._store.expire()
+
+    async def finish(self) -> None:
+        """Write what was seen last; a database that does not answer then keeps what it has."""
+        try:
+            await self._write(self._live.take())
+        except StoreUnavailableError as exc:
+            log.warning("live state was not written", reason=str(exc))
+
+    async def _find_silent(self) -> dict[str, tuple[int, Presence]]:
+        """Nobody is silent before this controller has listened for long enough itself."""
+        if self._clock.monotonic() - self._started < OFFLINE_AFTER_S:
+            return {}
+        return await self._store.find_silent(self._clock.now() - timedelta(seconds=OFFLINE_AFTER_S))
+
+    async def _write(self, seen: Seen) -> None:
+        silent = await self._find_silent()
+        presence = {
+            name: state for name, state in silent.items() if name not in seen.heartbeats
+        } | seen.presence
+        if seen or presence:
+            await self._store.write_live_state(
+                heartbeats=seen.heartbeats, presence=presence, progress=list(seen.progress.values())
+            )

@@ -1,0 +1,160 @@
+"""`releasehand-controller try`: a controller with embedded defaults, in a folder that goes away with it."""
+
+import asyncio
+import datetime as dt
+import ipaddress
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pydantic import SecretStr
+
+from controller.app import run_controller, until_told
+from controller.config import ApiSection, ControllerConfig, HubSection
+from shared.clock import SystemClock
+
+CALLER: Final = "you"
+AGENT: Final = "my-host"
+_DAYS: Final = 30
+
+
+async def try_out(api_port: int, hub_port: int) -> None:
+    """Run until SIGTERM or SIGINT, then remove everything. Raises OSError when a port is taken."""
+    folder = Path(tempfile.mkdtemp(prefix="releasehand-try-"))
+    try:
+        make_certificate(folder, "127.0.0.1")
+        api_token, agent_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        config = ControllerConfig(
+            database=f"sqlite:///{folder}/controller.db",
+            api=ApiSection(port=api_port, tokens={CALLER: SecretStr(api_token)}),
+            hub=HubSection(
+                host="127.0.0.1",
+                port=hub_port,
+                cert_file=folder / "hub.pem",
+                key_file=folder / "hub.key",
+                agents={AGENT: SecretStr(agent_token)},
+            ),
+        )
+        told = until_told(asyncio.get_running_loop())
+        async with run_controller(config, SystemClock()) as addresses:
+            agent_file = folder / "agent.toml"
+            agent_file.write_text(_agent_toml(folder, addresses.hub, agent_token))
+            sys.stdout.write(_text(addresses.api, api_token, agent_file))
+            sys.stdout.flush()
+            await told.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _text(api: str, token: str, agent_file: Path) -> str:
+    commands = Path(sys.executable).parent
+    return f"""
+A controller to try things with. It forgets everything when you stop it with Ctrl-C.
+
+  address   {api}         (what it can do: {api}/openapi.json)
+  token     {token}
+
+In another terminal:
+
+  export RELEASEHAND_URL={api} RELEASEHAND_TOKEN={token}
+  curl -H "Authorization: Bearer $RELEASEHAND_TOKEN" $RELEASEHAND_URL/v1/system/health
+
+An agent for it, with one instance "web-1" of a service "web" on port 8081:
+
+  {commands}/releasehand-agent run --config {agent_file}
+  {commands}/releasehand versions web --include-stopped
+"""
+
+
+def _agent_toml(folder: Path, hub: str, token: str) -> str:
+    return f"""\
+agent_id = "{AGENT}"
+state_dir = "{folder}/agent"
+
+[controller]
+url = "{hub}"
+ca_file = "{folder}/ca.pem"
+token = "{token}"
+
+[[instance]]
+id = "web-1"
+service = "web"
+port = 8081
+root = "{folder}/srv/web-1"
+check = {{ type = "http", url = "http://127.0.0.1:8081/" }}
+
+[instance.driver]
+type = "command"
+start = ["{sys.executable}", "-m", "http.server", "--bind", "127.0.0.1", "8081"]
+"""
+
+
+def make_certificate(folder: Path, host: str) -> None:
+    """Write `ca.pem`, `hub.pem` and `hub.key` (0600) for `host`, an address or a name."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "releasehand try")])
+    ca_usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    ca = (
+        _builder(ca_name, ca_name, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(ca_usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    certificate = (
+        _builder(name, ca_name, key.public_key())
+        .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(issuer, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
+    (folder / "hub.pem").write_bytes(certificate.public_bytes(pem))
+    key_file = folder / "hub.key"
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = SystemClock().now()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=_DAYS))
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
