@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from releasehand.client import Trouble
@@ -20,6 +20,7 @@ MAX_ROWS: Final = 10
 ROWS_AROUND: Final = 9
 """Lines of the live area and of the shell's prompt that are not rows."""
 MAX_BAR_COLUMNS: Final = 48
+MAX_NAME_COLUMNS: Final = 32
 LINE_PER_PHASE_LIMIT: Final = 100
 """Above so many instances plain lines tell ends alone; a log with each phase of a fleet helps nobody."""
 REFRESHES_PER_SECOND: Final = 8
@@ -177,7 +178,7 @@ def _rows(tasks: list[TaskStatus], limit: int, signs: Glyphs) -> list[Renderable
     listed = sorted((task for task in tasks if task.status in _ORDER), key=lambda t: _ORDER.index(t.status))
     if not listed:
         return []
-    shown: list[RenderableType] = [Text(""), task_table(listed[:limit])]
+    shown: list[RenderableType] = [Text(""), *task_lines(listed[:limit])]
     if len(listed) > limit:
         left = [task.status for task in listed[limit:]]
         words = [f"{left.count(s):,} {s.value.replace('_', ' ')}" for s in _ORDER if s in left]
@@ -185,16 +186,21 @@ def _rows(tasks: list[TaskStatus], limit: int, signs: Glyphs) -> list[Renderable
     return shown
 
 
-def task_table(tasks: list[TaskStatus]) -> Table:
-    """Id, stage and remark, one instance a line; a long remark is cut, not wrapped."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, max_width=32, overflow="ellipsis")
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    for task in tasks:
-        table.add_row(
-            Text("  " + printable(task.instance_id)),
-            Text(stage(task), style=STYLES[task.status]),
-            Text(printable(remark(task)), style="" if task.status is Status.FAILED else "dim"),
-        )
-    return table
+def task_lines(tasks: list[TaskStatus]) -> list[RenderableType]:
+    """Id, stage and remark, one instance a line; what does not fit is cut at the right, not wrapped."""
+    names = [set_cell_size(name, min(cell_len(name), MAX_NAME_COLUMNS)) for name in map(_name, tasks)]
+    name_columns = max(map(cell_len, names), default=0)
+    stage_columns = max((len(stage(task)) for task in tasks), default=0)
+    lines: list[RenderableType] = []
+    for name, task in zip(names, tasks, strict=True):
+        line = Text("  ", no_wrap=True, overflow="ellipsis")
+        line.append(set_cell_size(name, name_columns) + "  ")
+        line.append(f"{stage(task):<{stage_columns}}  ", style=STYLES[task.status])
+        line.append(printable(remark(task)), style="" if task.status is Status.FAILED else "dim")
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _name(task: TaskStatus) -> str:
+    return printable(task.instance_id)

@@ -1,6 +1,6 @@
 """One run of a command: where the controller is, where output goes, and how the run ends."""
 
-# ruff: noqa: PLC0415 - the client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help
 
 import asyncio
 import os

@@ -1,6 +1,6 @@
 """`releasehand status` and `releasehand cancel`: back to an operation that was left alone."""
 
-# ruff: noqa: PLC0415 - the client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +32,7 @@ def status(
     """
 
     async def work(client: "Client", session: Session) -> Exit:
-        from .progress import task_table
+        from .progress import task_lines
         from .watch import follow, show_outcome
 
         if wait:
@@ -42,7 +42,7 @@ def status(
         exit_code = show_outcome(session, answer)
         open_tasks = [task for task in answer.instances if task.status.value in {"pending", "in_progress"}]
         if open_tasks and not session.as_json:
-            session.out.print(task_table(open_tasks))
+            session.out.print(*task_lines(open_tasks), sep="\n")
         return exit_code
 
     run(Session(as_json), server, token_file, ca_file, work)

@@ -1,5 +1,6 @@
 """Text for people: what comes from elsewhere is made harmless, what we say is short."""
 
+import io
 import json
 import os
 import sys
@@ -34,6 +35,10 @@ PLAIN: Final = Glyphs(good="ok:", bad="error:", bar="=", dot="-", more="...")
 def open_console(*, stderr: bool = False) -> Console:
     """A console that reads no markup, so that brackets in names stay what they are."""
     stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(
+            errors="backslashreplace"
+        )  # a name that the locale cannot show must not end the run
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
 

@@ -178,6 +178,14 @@ async def test_control_characters_and_markup_from_the_server_are_shown_not_obeye
     assert r"\u202egnp [bold]x[/bold]" in refused.stderr
 
 
+async def test_an_ascii_output_gets_plain_signs_and_escapes_instead_of_a_crash(shell: Shell) -> None:
+    shell.api.deployments.append(deployment(Status.FAILED, [failed("web-1", "版本")]))
+    result = await asyncio.to_thread(CliRunner(charset="ascii").invoke, app, ("status", "d-1"), env=shell.env)
+    assert result.exit_code == 1
+    assert "error: Deployment d-1 failed" in result.stdout
+    assert r"check_failed: \u7248\u672c" in result.stdout
+
+
 async def test_a_busy_instance_is_told_with_its_holder_and_a_way_on(shell: Shell) -> None:
     fault = {"pointer": "/instances/0", "detail": "web-1 is held by deployment d-0"}
     shell.api.instead.append(refusal(409, "instance_busy", "an instance is busy", errors=[fault]))
