@@ -143,7 +143,7 @@ class Steps:
 
     async def _verify(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
         package = await self._obtain(record)
-        verify_digest(package.sha256, record.command.sha256)
+        verify_digest(package.sha256, record.command.sha256 or record.command.source_sha256)
         record = record.model_copy(update={"sha256": package.sha256})
         match plan_fetched(record.command, package.sha256, await self._instance.holding()):
             case AlreadyActive(release):
@@ -241,6 +241,7 @@ def _refuse_misfit(record: AttemptRecord, service: str) -> None:
     try:
         _VERSION.validate_python(command.version)
         _DIGEST.validate_python(command.sha256)
+        _DIGEST.validate_python(command.source_sha256)
     except ValidationError as exc:
         reason = exc.errors(include_url=False, include_input=False)[0]["msg"]
         raise CommandRefusedError(f"cannot run the command: {reason}") from exc
