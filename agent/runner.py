@@ -14,6 +14,7 @@ from agent.core.wording import describe_broken, shorten
 from agent.ending import change_for, is_worth_the_service_log
 from agent.instance import Instance
 from agent.journal import JournalError
+from agent.race import race
 from agent.steps import Checkpoint, Fetcher, Steps
 from agent.unpack import Limits
 from releasehand.model.codes import FailureCode
@@ -142,17 +143,9 @@ class Runner:
         left_s = self._tools.now().seconds_to(limit) if limit is not None else 0.0
         if left_s <= 0:
             return Passed(Outcome.FAILED, record, self._out_of_time(record))
-        async with asyncio.TaskGroup() as group:
-            work = group.create_task(self._do(record))
-            ends = [group.create_task(self._tools.clock.sleep(left_s))]
-            if record.cancellable:
-                ends.append(group.create_task(_wait_for(self.backlog.stop)))
-            await asyncio.wait([work, *ends], return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, *ends):
-                task.cancel()
-        if not work.cancelled():
-            return work.result()
-        return Passed(Outcome.FAILED, record, self._out_of_time(record))
+        ends = [self._tools.clock.sleep(left_s), *([self.backlog.stop.wait()] if record.cancellable else [])]
+        passed = await race(self._do(record), *ends)
+        return passed or Passed(Outcome.FAILED, record, self._out_of_time(record))
 
     async def _do(self, record: AttemptRecord) -> Passed:
         try:
@@ -275,7 +268,3 @@ class Runner:
             attempt=ref.attempt,
             phase=record.phase,
         )
-
-
-async def _wait_for(event: asyncio.Event) -> None:
-    await event.wait()

@@ -1,0 +1,102 @@
+"""releasehand-agent: the command line of the daemon on a host."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+# Imports that cost time stand inside the commands: --help and completion need none of them.
+
+app = typer.Typer(
+    name="releasehand-agent", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+
+BAD_CONFIG = 2
+CANNOT_RUN = 1
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The agent's TOML file.")]
+DEFAULT_CONFIG = Path("/etc/releasehand/agent.toml")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"releasehand-agent {version('releasehand-daemons')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Install releases on this host as a releasehand controller says, and tell it what is live."""
+
+
+@app.command()
+def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Run in the foreground until SIGTERM or SIGINT. Services stay up when the agent stops."""
+    import asyncio
+    import os
+
+    from agent.config import load_config
+    from agent.daemon import run_agent
+    from shared.errors import ReleasehandError
+    from shared.logs import configure_logs, get_log
+    from shared.settings import ConfigError
+
+    try:
+        settings = load_config(config, os.environ)
+    except ConfigError as exc:
+        _give_up(config, exc.problems)
+    configure_logs(settings.log_format)
+    try:
+        asyncio.run(run_agent(settings))
+    except* (ReleasehandError, OSError) as group:
+        for one in _leaves(group):
+            get_log("agent").error("agent could not go on", reason=str(one))
+        sys.exit(CANNOT_RUN)
+
+
+@config_app.command("check")
+def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Read the file and the environment; print every problem. Exit code 0: usable, 2: not."""
+    import os
+
+    from agent.config import load_config
+    from shared.settings import ConfigError
+
+    try:
+        settings = load_config(config, os.environ)
+    except ConfigError as exc:
+        _give_up(config, exc.problems)
+    typer.echo(f"{config}: fine; agent {settings.agent_id} with {len(settings.instance)} instance(s)")
+
+
+def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:
+    typer.echo(f"{config} cannot be used:", err=True)
+    for problem in problems:
+        typer.echo(f"  {problem}", err=True)
+    raise typer.Exit(BAD_CONFIG)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The agent as a whole: what is made in which order, and how it stops."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from agent.check import HealthCheck, HttpCheck, NoCheck
+from agent.config import AgentConfig, CommandDriver, InstanceSection, SystemdDriver
+from agent.config import HttpCheck as HttpCheckSection
+from agent.config import NoCheck as NoCheckSection
+from agent.download import Downloader, DownloadPolicy
+from agent.executor import Executor
+from agent.instance import Instance
+from agent.journal import Journal
+from agent.pulse import Pulse
+from agent.runner import Tools
+from agent.service import CommandService, ServiceManager, SystemdService
+from agent.switch import InstallRoot
+from agent.uplink import Identity, Uplink
+from shared.clock import Clock, SystemClock
+from shared.errors import ReleasehandError
+from shared.logs import get_log
+
+JOURNAL_NAME: Final = "agent.db"
+LOCK_NAME: Final = "agent.lock"
+PACKAGES_NAME: Final = "packages"
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+log = get_log(__name__)
+
+
+class StateDirBusyError(ReleasehandError):
+    """Another agent runs with this state directory."""
+
+
+def agent_version() -> str:
+    return version("releasehand-daemons")
+
+
+async def run_agent(
+    config: AgentConfig,
+    *,
+    clock: Clock | None = None,
+    checkpoint: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run until SIGTERM or SIGINT. Attempts at work are left for the next start; services stay up.
+
+    `checkpoint` is told each move and effect right after it happened; it is for tests that kill the
+    agent there. Raises StateDirBusyError, JournalError, OSError, AttemptError when it cannot start."""
+    clock = clock or SystemClock()
+    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold_state_dir(config.state_dir), _stop_signals() as stopped:
+        news = asyncio.Event()
+        journal = await Journal.open(config.state_dir / JOURNAL_NAME, report=news.set)
+        packages = config.packages
+        policy = DownloadPolicy(
+            max_bytes=packages.max_bytes,
+            reserve_bytes=packages.reserve_bytes,
+            extra_ca_file=packages.ca_file,
+            allowed_hosts=packages.allowed_hosts,
+        )
+        downloader = Downloader(config.state_dir / PACKAGES_NAME, policy=policy, clock=clock)
+        boot_id = await asyncio.to_thread(_read_boot_id)
+        try:
+            tools = Tools(fetcher=downloader, clock=clock, boot_id=boot_id, checkpoint=checkpoint)
+            instances = [_make_instance(section, journal, clock) for section in config.instance]
+            executor = Executor(instances, tools)
+            await executor.recover()
+            pulse = Pulse(executor, disk=config.state_dir, clock=clock)
+            await pulse.look()
+            identity = Identity(
+                config.agent_id, agent_version(), socket.gethostname(), boot_id, config.metadata
+            )
+            uplink = Uplink(
+                config.controller,
+                identity,
+                executor=executor,
+                journal=journal,
+                pulse=pulse,
+                clock=clock,
+                news=news,
+            )
+            log.info(
+                "agent is ready",
+                agent_id=config.agent_id,
+                version=identity.version,
+                instances=len(instances),
+                unfinished=len(executor.unfinished),
+                incarnation=journal.incarnation,
+                pid=os.getpid(),
+            )
+            async with asyncio.TaskGroup() as group:
+                work = [
+                    group.create_task(executor.run(), name="executor"),
+                    group.create_task(pulse.run(), name="pulse"),
+                    group.create_task(uplink.run(), name="uplink"),
+                ]
+                await stopped.wait()
+                log.info("agent was asked to stop", unfinished=len(executor.unfinished))
+                for task in work:
+                    task.cancel()
+        finally:
+            await downloader.close()
+            await journal.close()
+        log.info("agent stopped")
+
+
+def _make_instance(section: InstanceSection, journal: Journal, clock: Clock) -> Instance:
+    root = InstallRoot(section.root)
+    return Instance(section, root, _make_service(section, root), _make_check(section, clock), journal)
+
+
+def _make_service(section: InstanceSection, root: InstallRoot) -> ServiceManager:
+    match section.driver:
+        case SystemdDriver(unit=unit):
+            return SystemdService(unit)
+        case CommandDriver() as driver:
+            return CommandService(
+                section.root,
+                start=driver.start,
+                stop=driver.stop,
+                service=section.service,
+                instance=section.id,
+                port=section.port,
+                version=partial(_active_version, root),
+                environment=driver.environment,
+                stop_timeout_s=driver.stop_timeout_s,
+            )
+
+
+def _make_check(section: InstanceSection, clock: Clock) -> HealthCheck:
+    match section.check:
+        case HttpCheckSection(url=url, contains=contains):
+            return HttpCheck(url, clock=clock, expect_body_contains=contains)
+        case NoCheckSection():
+            return NoCheck(clock=clock)
+
+
+def _active_version(root: InstallRoot) -> str:
+    name = root.current()
+    return next((one.version for one in root.releases() if one.name == name), "")
+
+
+@contextmanager
+def hold_state_dir(state_dir: Path) -> Iterator[None]:
+    """Keep every other agent out of `state_dir`: two with one journal would undo each other's work.
+
+    The lock ends with the process, however that ends. Raises StateDirBusyError."""
+    fd = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            who = f"process {holder}" if holder else "another process"
+            raise StateDirBusyError(
+                f"cannot use {state_dir}: {who} is an agent with this state directory"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Set the event at the first stop signal."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        yield stopped
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _read_boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,0 +1,164 @@
+"""Keeps a link to the controller: connects, says hello, and connects again whenever it is lost, for ever.
+
+The agent does its work whether there is a link or not; what it has to say waits in the journal."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import random
+from typing import Final, NoReturn
+
+from pydantic import ValidationError
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from agent.config import ControllerSection, read_token
+from agent.executor import Executor
+from agent.journal import Journal
+from agent.link import Link, LinkLostError
+from agent.pulse import Pulse
+from agent.trouble import describe_trouble
+from shared.clock import Clock
+from shared.errors import ReleasehandError
+from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_controller, encode
+from shared.logs import get_log
+from shared.session import QueueFullError
+from shared.tls import client_context
+
+OPEN_TIMEOUT_S: Final = 10.0
+CLOSE_TIMEOUT_S: Final = 2.0
+WELCOME_TIMEOUT_S: Final = 10.0
+FIRST_WINDOW_S: Final = 4.0  # until a controller says how many agents come back with this one
+MAX_WINDOW_S: Final = 100.0
+
+log = get_log(__name__)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who this agent is, as `hello` tells it."""
+
+    agent_id: str
+    version: str
+    host: str
+    boot_id: str
+    metadata: dict[str, str]
+
+
+class _Connect(connect):
+    """Follows no redirect: the token is for one address only."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class Uplink:
+    """Keep `run` running."""
+
+    def __init__(
+        self,
+        section: ControllerSection,
+        identity: Identity,
+        *,
+        executor: Executor,
+        journal: Journal,
+        pulse: Pulse,
+        clock: Clock,
+        news: asyncio.Event,
+        jitter: Callable[[], float] = random,
+    ) -> None:
+        """`jitter` gives numbers in [0, 1); `news` is set whenever the journal has something new to
+        report."""
+        self._section, self._identity = section, identity
+        self._executor, self._journal, self._pulse = executor, journal, pulse
+        self._clock, self._jitter, self._news = clock, jitter, news
+        self._window_s = FIRST_WINDOW_S
+        self._told = ""
+
+    async def run(self) -> NoReturn:
+        """Connect, work, connect again; until cancelled."""
+        while True:
+            try:
+                await self._hold_link()
+            except (OSError, WebSocketException, ReleasehandError, QueueFullError, ValidationError) as exc:
+                reason = describe_trouble(exc, self._section.url)
+            delay_s = self._jitter() * self._window_s
+            self._tell(reason, delay_s)
+            await self._clock.sleep(delay_s)
+
+    async def _hold_link(self) -> NoReturn:
+        secure = self._section.url.startswith("wss:")
+        assert not secure or self._section.ca_file is not None, "the configuration sees to it"
+        context: ssl.SSLContext | None = None
+        if self._section.ca_file is not None and secure:
+            context = await asyncio.to_thread(client_context, self._section.ca_file)
+        token = await asyncio.to_thread(read_token, self._section)
+        async with _Connect(
+            self._section.url,
+            ssl=context,
+            additional_headers={"Authorization": f"Bearer {token}"},
+            user_agent_header=f"releasehand-agent/{self._identity.version}",
+            compression=None,
+            proxy=None,
+            max_size=MAX_FRAME_BYTES,
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=None,  # the session's heartbeat is the only judge of silence
+        ) as socket:
+            welcome = await self._greet(socket)
+            self._window_s = min(max(0.0, welcome.reconnect_window_s), MAX_WINDOW_S)
+            self._told = ""
+            log.info("link was established", controller=self._section.url, epoch=welcome.session_epoch)
+            await Link(
+                socket,
+                welcome,
+                executor=self._executor,
+                journal=self._journal,
+                pulse=self._pulse,
+                clock=self._clock,
+                jitter=self._jitter,
+                news=self._news,
+            ).run()
+
+    async def _greet(self, socket: ClientConnection) -> Welcome:
+        await socket.send(encode(await self._hello()))
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                frame = decode_from_controller(await socket.recv())
+        except TimeoutError:
+            raise LinkLostError(f"the controller said no welcome within {WELCOME_TIMEOUT_S:g} s") from None
+        if isinstance(frame, Refuse):
+            raise LinkLostError(f"the controller refused this agent: {frame.reason} ({frame.code})")
+        if not isinstance(frame, Welcome):
+            raise LinkLostError(f"the controller began with {frame.type} instead of welcome")
+        if frame.acked > self._journal.last_n:
+            # Only an old copy of the journal forgets numbers: its reports would be taken for copies.
+            forgot = (
+                f"the controller has {frame.acked} reports of this journal, which gave {self._journal.last_n}"
+            )
+            await self._journal.renew_incarnation()
+            raise LinkLostError(f"{forgot}: it was restored from a copy, so its reports begin anew")
+        return frame
+
+    async def _hello(self) -> Hello:
+        who = self._identity
+        return Hello(
+            agent_id=who.agent_id,
+            agent_version=who.version,
+            host=who.host,
+            boot_id=who.boot_id,
+            incarnation=self._journal.incarnation,
+            last_n=self._journal.last_n,
+            instances=await self._executor.states(),
+            open_attempts=self._executor.open_attempts(),
+            metadata=who.metadata,
+        )
+
+    def _tell(self, reason: str, delay_s: float) -> None:
+        """Say each reason once, not once per try."""
+        if reason != self._told:
+            log.warning("no link to the controller", reason=reason, next_try_s=round(delay_s, 1))
+            self._told = reason
+        else:
+            log.debug("still no link to the controller", reason=reason, next_try_s=round(delay_s, 1))
