@@ -1,6 +1,6 @@
 """`releasehand deploy`."""
 
-# The client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help.
 
 import shlex
 from typing import TYPE_CHECKING, Annotated
@@ -96,6 +96,7 @@ def deploy(
             "nothing is started twice."
         )
         result = await client.execute_deployment(params)
+        session.accepted = True
         if wait:
             return await follow(client, session, "deployment", result.deploy_id)
         keep_interrupt_note(session, "deployment", result.deploy_id)

@@ -1,6 +1,6 @@
 """`releasehand rollback`."""
 
-# The client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help.
 
 import shlex
 import uuid
@@ -108,6 +108,7 @@ def rollback(
                 )
             )
             result = await client.rollback_batch(several, key)
+        session.accepted = True
         if wait:
             return await follow(client, session, "rollback", result.rollback_id)
         keep_interrupt_note(session, "rollback", result.rollback_id)

@@ -1,6 +1,6 @@
 """One run of a command: where the controller is, where output goes, and how the run ends."""
 
-# The client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help.
 
 import asyncio
 import os
@@ -35,6 +35,9 @@ class Session:
     err: Console = field(default_factory=lambda: open_console(stderr=True))
     on_interrupt: tuple[str, ...] = ("Nothing was changed.",)
     on_no_answer: str = ""
+    accepted: bool = (
+        False  # an operation was started by this run: no error may look as if nothing had happened
+    )
 
     @property
     def progress(self) -> Console:
@@ -86,9 +89,10 @@ def _finish(
     except ReleasehandError as exc:
         told = explain(exc)
         show(session.err, told)
-        if session.on_no_answer and told.exit_code is Exit.UNREACHABLE:
+        exit_code = Exit.UNREACHABLE if session.accepted else told.exit_code
+        if session.on_no_answer and exit_code is Exit.UNREACHABLE:
             say(session.err, "  ", (session.on_no_answer, "cyan"))
-        return told.exit_code
+        return exit_code
 
 
 def _read_token(token_file: Path | None, err: Console) -> str:

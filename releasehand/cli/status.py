@@ -1,6 +1,6 @@
 """`releasehand status` and `releasehand cancel`: back to an operation that was left alone."""
 
-# The client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help.
 
 from typing import TYPE_CHECKING, Annotated
 

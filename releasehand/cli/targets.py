@@ -1,6 +1,6 @@
 """Which instances a command means, and requests built from what a person typed."""
 
-# The client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help.
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar

@@ -1,6 +1,6 @@
 """`releasehand versions`."""
 
-# The client and the models are loaded when a command runs, not for its --help
+# The client and the models are loaded when a command runs, not for its --help.
 
 from datetime import UTC
 from typing import TYPE_CHECKING, Annotated

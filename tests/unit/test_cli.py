@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from releasehand.cli.__main__ import app
@@ -209,6 +210,22 @@ async def test_a_controller_that_is_not_there_exits_3(shell: Shell) -> None:
     assert "Repeat with --id d-7: nothing is started twice." in result.stderr
 
 
+async def test_a_refusal_after_the_acceptance_does_not_look_as_if_nothing_had_happened(shell: Shell) -> None:
+    working = task("web-1", Status.IN_PROGRESS, phase="checking")
+    shell.api.deployments.append(deployment(Status.IN_PROGRESS, [working]))
+    revoked = [refusal(401, "unauthenticated", "the token was revoked")]
+
+    def revoke_once() -> None:
+        shell.api.instead.extend(revoked)
+        revoked.clear()
+
+    shell.api.on_status = revoke_once
+    result = await shell.run("deploy", "shop", "v2", *PACKAGE, "-i", "web-1", "--id", "d-1")
+    assert result.exit_code == 3
+    assert "The token was revoked" in result.stderr
+    assert "The deployment goes on. See how it does: releasehand status d-1 --wait" in result.stderr
+
+
 async def test_an_answer_from_something_else_exits_3(shell: Shell) -> None:
     shell.api.instead.append(web.Response(text="<html>\x1b[2Jwelcome"))
     result = await shell.run("versions", "shop")
@@ -387,3 +404,16 @@ def test_what_cannot_be_printed_is_escaped(value: str, shown: str) -> None:
 )
 def test_durations_read_as_people_say_them(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_the_reference_names_every_command_and_option() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == {"deploy", "rollback", "versions", "status", "cancel"}
+    for name, command in commands.items():
+        assert f"releasehand {name} " in reference
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and parameter.name != "help":
+                assert [
+                    word for word in (*parameter.opts, *parameter.secondary_opts) if word not in reference
+                ] == []

@@ -12,6 +12,7 @@ import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
+import releasehand
 from releasehand import (
     ApiError,
     BadAnswerError,
@@ -416,3 +417,10 @@ async def test_an_unknown_deployment_is_not_waited_for(bench: Bench) -> None:
     with pytest.raises(NotFoundError):
         await bench.client.wait_for_deployment("d-9", timeout_s=600)
     assert len(bench.api.calls) == 1
+
+
+def test_the_reference_names_every_function_and_error() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "client.md").read_text()
+    functions = [name for name in vars(Client) if not name.startswith("_")]
+    assert set(FUNCTIONS) | {"wait_for_deployment", "wait_for_rollback"} == set(functions)
+    assert [name for name in (*functions, *releasehand.__all__) if name not in reference] == []
