@@ -7,6 +7,14 @@ import typer
 
 CONNECTION = "Connection"
 
+
+def _check_name(value: str) -> str:
+    """The controller judges names; these three would not even reach it as names."""
+    if value in {"", ".", ".."}:
+        raise typer.BadParameter(f"'{value}' is no name")
+    return value
+
+
 Server = Annotated[
     str,
     typer.Option(
@@ -45,7 +53,13 @@ AsJson = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Follow it to its end, or return once it is accepted.")
 ]
-Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.", show_default=False)]
+Service = Annotated[
+    str,
+    typer.Argument(metavar="SERVICE", help="Name of the service.", show_default=False, callback=_check_name),
+]
+OperationId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the operation.", show_default=False, callback=_check_name)
+]
 Instances = Annotated[
     list[str] | None,
     typer.Option("--instance", "-i", metavar="ID", help="An instance; repeat for more.", show_default=False),

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .complaint import Exit
-from .options import AsJson, CaFile, OfRollback, Server, TokenFile
+from .options import AsJson, CaFile, OfRollback, OperationId, Server, TokenFile
 from .session import Session, run
 from .terminal import print_json, say
 
 if TYPE_CHECKING:
     from releasehand.client import Client
-
-OperationId = Annotated[str, typer.Argument(metavar="ID", help="Id of the operation.", show_default=False)]
 
 
 def status(

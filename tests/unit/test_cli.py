@@ -246,6 +246,8 @@ async def test_an_answer_from_something_else_exits_3(shell: Shell) -> None:
         (("deploy", "shop", "previous", *PACKAGE, "-i", "a"), "version: 'previous' is a word of the system"),
         (("deploy", "shop", "v2", *PACKAGE, "-i", "a", "--timeout", "0"), "timeout"),
         (("rollback", "shop", "v1"), "Which instances?"),
+        (("status", ".."), "is no name"),
+        (("deploy", "", "v2", *PACKAGE, "--all-instances"), "is no name"),
         (("deploy", "shop", "v2", "-i", "a"), "--url"),
         (("versions", "shop", "--server", "controller:8443"), "https://host:port"),
         (("versions", "shop", "--token-file", "/nowhere/token"), "No such file"),
