@@ -2,12 +2,12 @@
 the instance."""
 
 from agent.core.record import AttemptRecord
-from agent.core.wording import describe_end
+from agent.core.wording import describe_end, shorten
 from agent.instance import Instance
 from agent.journal import Change, ReleaseMark
-from releasehand.model.status import Phase
+from releasehand.model.status import Phase, ServiceState
 from shared.attempt import PAST_NO_RETURN
-from shared.frames import AttemptEnd, Kept
+from shared.frames import MAX_MESSAGE_CHARS, AttemptEnd, Kept
 
 
 async def change_for(instance: Instance, record: AttemptRecord, *, log_tail: str = "") -> Change:
@@ -19,6 +19,7 @@ async def change_for(instance: Instance, record: AttemptRecord, *, log_tail: str
     broken = {Phase.DONE: "", Phase.REVERTED: ""}.get(record.phase)
     if not record.live:
         active, kept, trouble = await instance.live_now()
+        seen = await instance.observe()
         failure = record.failure
         message = describe_end(record, active, trouble)
         end = AttemptEnd(
@@ -26,6 +27,10 @@ async def change_for(instance: Instance, record: AttemptRecord, *, log_tail: str
             message=message,
             result=record.result if record.phase is Phase.DONE else None,
             active=active,
+            state=seen.state,
+            reason=""
+            if seen.state is ServiceState.RUNNING or not active.release
+            else shorten(seen.detail, MAX_MESSAGE_CHARS),
             releases=_marked(kept, marks),
             sha256=record.sha256,
             log_tail=log_tail,

@@ -129,6 +129,8 @@ class AttemptEnd(Part):
     message: Text = ""
     result: TaskResult | None = None
     active: Active
+    state: ServiceState = ServiceState.UNKNOWN
+    reason: Text = ""  # why the service is not well, "" when it is
     releases: list[Kept] = []
     sha256: str = ""  # of the package, once known
     log_tail: str = Field(default="", max_length=MAX_LOG_TAIL_CHARS)
