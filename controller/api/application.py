@@ -50,7 +50,7 @@ def _add_path(app: web.Application, path: str, by_method: dict[str, AioHandler])
     async def refuse_method(request: web.Request) -> web.Response:
         raise method_not_allowed(request, allowed)
 
-    resource = app.router.add_resource(path)
+    resource = app.router.add_resource(path.replace("}", ":[^/]+}"))  # any text: what is no name is told so
     for method, handler in by_method.items():
         resource.add_route(method, handler, expect_handler=answer_expect)
         if method == "GET":

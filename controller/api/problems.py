@@ -37,7 +37,7 @@ def problems_of(error: ValidationError, *, in_body: bool) -> list[FieldError]:
 def _pointer(loc: tuple[int | str, ...]) -> str:
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in loc)
     pointer = "".join(f"/{part}" for part in parts)
-    return pointer[:MAX_POINTER_CHARS].encode("utf-8", "replace").decode()  # a key may hold a lone surrogate
+    return pointer[:MAX_POINTER_CHARS]
 
 
 def _words(error: ErrorDetails) -> str:

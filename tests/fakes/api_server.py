@@ -1,6 +1,6 @@
 """The real API on a real port, over a store in memory: what the API's tests talk to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,7 @@ class Reply:
     """An answer that was read to its end."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     text: str
     json: Any
 
@@ -116,6 +116,4 @@ class ApiClient:
 async def _read(response: ClientResponse) -> Reply:
     text = await response.text()
     is_json = response.content_type == "application/json"
-    return Reply(
-        response.status, dict(response.headers), text, await response.json() if is_json and text else None
-    )
+    return Reply(response.status, response.headers, text, await response.json() if is_json and text else None)
