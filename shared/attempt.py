@@ -30,10 +30,8 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Outcome], Phase]] = {
     (P.DOWNLOADING, O.FAILED): P.FAILED,
     (P.DOWNLOADING, O.CANCELLED): P.CANCELLED,
     (P.VERIFYING, O.OK): P.UNPACKING,
-    (
-        P.VERIFYING,
-        O.KEPT,
-    ): P.STAGED,  # without a digest in the command only the download tells which release it is
+    # without a digest in the command only the download tells which release it is
+    (P.VERIFYING, O.KEPT): P.STAGED,
     (P.VERIFYING, O.ALREADY): P.DONE,
     (P.VERIFYING, O.FAILED): P.FAILED,
     (P.VERIFYING, O.CANCELLED): P.CANCELLED,

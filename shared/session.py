@@ -40,10 +40,8 @@ class QueueFullError(Exception):
 
 @dataclass(frozen=True)
 class _Pending:
-    n: int
     move: Move
-    size: int
-    urgent: bool
+    size_bytes: int
 
 
 class Liveness:
@@ -85,15 +83,19 @@ class Session:
         jitter: Callable[[], float],
         heartbeat: Callable[[], Heartbeat] = Heartbeat,
         received: int = 0,
+        peer_incarnation: str = "",
     ) -> None:
-        """`received` is the newest report that the controller has recorded of this agent's incarnation."""
+        """`received` is the newest report that the controller has recorded of `peer_incarnation`, the journal
+        that its agent named in `hello`; "" takes that of the first report. Those of any other are dropped."""
         self._liveness = Liveness(now=now, interval_s=heartbeat_s, jitter=jitter)
         self._heartbeat = heartbeat
         self._outgoing: deque[str] = deque()
         self._incarnation = ""
         self._pending: deque[_Pending] = deque()
         self._flush_at: float | None = None
-        self._sent_upto = 0
+        self._report_queued = False
+        self._reported_upto = self._sent_upto = 0
+        self._peer_incarnation = peer_incarnation
         self._received = received
         self._recorded = received
 
@@ -109,13 +111,12 @@ class Session:
         """Hand over moves from the journal, in the order of their numbers. Each is sent until it is
         acknowledged."""
         self._incarnation = incarnation
-        newest = self._pending[-1].n if self._pending else 0
         for move in moves:
-            if move.n <= newest:
+            if move.n <= self._reported_upto:
                 continue
-            urgent = move.entered in TERMINAL
-            self._pending.append(_Pending(move.n, move, len(move.model_dump_json()), urgent))
-            due = now if urgent else now + LINGER_S
+            self._reported_upto = move.n
+            self._pending.append(_Pending(move, len(move.model_dump_json().encode())))
+            due = now if move.entered in TERMINAL else now + LINGER_S
             self._flush_at = due if self._flush_at is None else min(self._flush_at, due)
 
     def acknowledge(self, incarnation: str, upto: int) -> None:
@@ -127,7 +128,23 @@ class Session:
         """Frames to write to the wire, oldest first; each is handed out once."""
         taken = list(self._outgoing)
         self._outgoing.clear()
+        if self._report_queued and (moves := self._next_moves()):
+            taken.append(encode(Report(incarnation=self._incarnation, moves=moves)))
+            self._sent_upto = moves[-1].n
+        self._report_queued = False
         return taken
+
+    def _next_moves(self) -> list[Move]:
+        """From the oldest unacknowledged report on, as many as fit into one frame; the rest follows its
+        acknowledgement."""
+        moves: list[Move] = []
+        size_bytes = 0
+        for pending in self._pending:
+            size_bytes += pending.size_bytes
+            if moves and size_bytes > MAX_REPORT_BYTES:
+                break
+            moves.append(pending.move)
+        return moves
 
     # receiving
 
@@ -139,6 +156,9 @@ class Session:
             self._drop_acknowledged(frame, now)
             return [frame]
         if isinstance(frame, Report):
+            self._peer_incarnation = self._peer_incarnation or frame.incarnation
+            if frame.incarnation != self._peer_incarnation:
+                return []
             fresh = self._take_fresh(frame.moves)
             if not fresh and frame.moves and frame.moves[-1].n <= self._recorded:
                 self.acknowledge(frame.incarnation, self._recorded)  # the acknowledgement was lost
@@ -148,7 +168,7 @@ class Session:
     def _drop_acknowledged(self, ack: Ack, now: float) -> None:
         if ack.incarnation != self._incarnation:
             return
-        while self._pending and self._pending[0].n <= ack.upto:
+        while self._pending and self._pending[0].move.n <= ack.upto:
             self._pending.popleft()
         if not self._pending:
             self._flush_at = None
@@ -156,11 +176,11 @@ class Session:
             self._flush_at = now  # the rest did not fit into the frame before
 
     def _take_fresh(self, moves: list[Move]) -> list[Move]:
-        fresh = [move for move in moves if move.n > self._received]
-        if fresh and fresh[0].n != self._received + 1:
-            return []  # something before it is missing: the agent sends all of it again
-        if fresh:
-            self._received = fresh[-1].n
+        fresh = []
+        for move in moves:
+            if move.n == self._received + 1:  # or it is a copy, or something before it is missing
+                self._received = move.n
+                fresh.append(move)
         return fresh
 
     # time
@@ -170,22 +190,9 @@ class Session:
         if self._liveness.beat(now):
             self.send(self._heartbeat())
         if self._flush_at is not None and now >= self._flush_at:
-            self._send_pending()
+            # Made when it is taken: to a peer that does not read, reports must not pile up.
+            self._report_queued = True
             self._flush_at = now + RESEND_AFTER_S if self._pending else None
-
-    def _send_pending(self) -> None:
-        """One frame from the oldest unacknowledged report on, as many as fit; the rest follows its
-        acknowledgement."""
-        moves: list[Move] = []
-        size = 0
-        for pending in self._pending:
-            if moves and size + pending.size > MAX_REPORT_BYTES:
-                break
-            moves.append(pending.move)
-            size += pending.size
-        if moves:
-            self._sent_upto = moves[-1].n
-            self.send(Report(incarnation=self._incarnation, moves=moves))
 
     def presence(self, now: float) -> Presence:
         """What the peer's silence says."""

@@ -86,7 +86,8 @@ def _plan_on_host(task: Task, around: Surroundings, now: datetime) -> Action:
 
 
 def _hold(task: Task, reason: WaitingFor, now: datetime) -> Wait:
-    """Between two attempts a task stays in backoff, whatever holds it: other words say that it is on the host."""
+    """Between two attempts a task stays in backoff, whatever holds it: other words mean that it is on the
+    host."""
     return _wait(task, reason if task.status is Status.PENDING else WaitingFor.RETRY_BACKOFF, now)
 
 
