@@ -61,7 +61,7 @@ class SystemdService:
             state = ServiceState.FAILED if sub.startswith("auto-restart") else ServiceState.UNKNOWN
         else:
             state = _STATES.get(active, ServiceState.UNKNOWN)
-        runs = state is ServiceState.RUNNING or active == "activating"
+        runs = state is ServiceState.RUNNING or (active == "activating" and state is ServiceState.UNKNOWN)
         invocation = found.get("InvocationID", "")
         return Observation(state, ProcessMark(invocation) if runs and invocation else None, detail)
 
