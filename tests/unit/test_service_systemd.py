@@ -54,11 +54,11 @@ def driver(tool: Path, show: Show) -> SystemdService:
 
 async def test_a_restart_forgives_crashes_and_reads_the_mark_back(driver: SystemdService, tool: Path) -> None:
     assert await driver.restart() == ProcessMark("abc")
+    properties = "LoadState,ActiveState,SubState,InvocationID,MainPID,NRestarts,Result"
     assert (tool.parent / "asked").read_text().splitlines() == [
         "reset-failed -- shop.service",
         "restart -- shop.service",
-        "show --property=LoadState,ActiveState,SubState,InvocationID,MainPID,NRestarts,Result"
-        " -- shop.service",
+        f"show --property={properties} -- shop.service",
     ]
 
 
