@@ -266,7 +266,7 @@ class Client:
                     raise
                 if on_trouble:
                     on_trouble(exc)
-                pause_s = self._dice.uniform(0, MAX_BACKOFF_S)
+                wait_s, pause_s = 0.0, self._dice.uniform(0, MAX_BACKOFF_S)  # too many may hold long polls
             else:
                 heard = self._clock.monotonic()
                 if on_change and status != seen:

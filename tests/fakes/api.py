@@ -65,6 +65,10 @@ def task(instance_id: str, status: Status = Status.COMPLETED, **facts: Any) -> T
     return TaskStatus.model_validate({**defaults, **facts})
 
 
+def failed(name: str, message: str = "no answer on /health") -> TaskStatus:
+    return task(name, Status.FAILED, error_code="check_failed", error_message=message)
+
+
 def progress(tasks: Sequence[TaskStatus]) -> Progress:
     counts = {status: sum(one.status is status for one in tasks) for status in Status}
     return Progress(
@@ -119,6 +123,21 @@ def success(data: BaseModel, status: int = 200, **extra: Any) -> web.Response:
     """An answer as the controller gives it; `extra` are fields of the future inside `data`."""
     content = {**data.model_dump(mode="json"), **extra}
     return web.json_response({"code": status, "message": "success", "data": content}, status=status)
+
+
+@dataclass
+class StepClock:
+    """Time that passes only by sleeping; sleeping takes no time."""
+
+    at: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.at += seconds
 
 
 @dataclass(frozen=True)
