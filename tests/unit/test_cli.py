@@ -29,8 +29,6 @@ HOSTILE = "cannot \x1b[31mread\x1b]0;title\x07\r\nnext\u202egnp [bold]x[/bold]"
 
 @dataclass
 class Shell:
-    """Runs the command line beside the server's event loop."""
-
     api: FakeApi
     url: str
 
@@ -42,7 +40,6 @@ class Shell:
         return await asyncio.to_thread(CliRunner(charset).invoke, app, words, env={**self.env, **env})
 
     async def start(self, *words: str, stdout: int = subprocess.PIPE) -> asyncio.subprocess.Process:
-        """A process of its own, for what only a process has: signals and a terminal."""
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "releasehand.cli", *words),
             stdin=subprocess.DEVNULL,

@@ -375,6 +375,7 @@ async def test_waiting_outlives_a_controller_that_is_restarted(bench: Bench) -> 
     status = await bench.client.wait_for_rollback("rb-1", timeout_s=600, on_trouble=told.append)
     assert status.status is Status.COMPLETED
     assert len(told) == 2  # two rounds of five tries failed, the third came through
+    assert bench.api.calls[-1].query == {}  # not as a long poll: too many of those may be the trouble
 
 
 async def test_waiting_gives_up_on_a_controller_that_stays_away(bench: Bench) -> None:
