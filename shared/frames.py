@@ -179,10 +179,10 @@ class Welcome(Frame):
 
     type: Literal["welcome"] = "welcome"
     server_time: AwareDatetime
-    heartbeat_interval_s: float
+    heartbeat_interval_s: float = Field(gt=0)  # 0 would be a busy loop
     session_epoch: int
-    reconnect_window_s: float
-    acked: int  # reports of this incarnation recorded so far
+    reconnect_window_s: float = Field(ge=0)
+    acked: int = Field(ge=0)  # reports of this incarnation recorded so far
     wanted: list[Wanted] = []
     refused: list[RefusedInstance] = []
 

@@ -1,4 +1,4 @@
-"""Two sessions over a wire that loses, doubles, reorders and delays what it likes, on a clock that only moves on."""
+"""Two sessions over a wire that loses, doubles, reorders and delays, on a clock that only moves on."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
