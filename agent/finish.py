@@ -19,7 +19,7 @@ async def finish(work: Coroutine[object, object, T]) -> T:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as exc:
-            if not task.done():
+            if not task.cancelled():  # ours, even when it came in the moment that `work` ended
                 cancelled = exc
         except Exception:  # noqa: S110, BLE001 — raised by result() below
             pass
