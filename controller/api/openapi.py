@@ -57,11 +57,14 @@ _ERROR_HEADERS: Final[dict[int, dict[str, Any]]] = {
 }
 
 
-class _Untitled(GenerateJsonSchema):
-    """Leaves out the titles that pydantic makes of field names."""
+class _Schemas(GenerateJsonSchema):
+    """Answers carry every field, also those with a default; titles made of field names say nothing new."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return self.mode == "serialization" or super().field_is_required(field, total)
 
 
 class _Named(BaseModel):
@@ -108,7 +111,7 @@ def _schemas(routes: Sequence[AnyRoute]) -> tuple[dict[str, Any], dict[str, Any]
     wanted: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in read]
     wanted += [(model, "serialization") for model in answers]
     wanted.sort(key=lambda pair: pair[0].__name__)
-    _, top = models_json_schema(wanted, ref_template=REF, schema_generator=_Untitled)
+    _, top = models_json_schema(wanted, ref_template=REF, schema_generator=_Schemas)
     schemas: dict[str, Any] = top["$defs"]
     return schemas, {
         name: schemas.pop(name) for name in (_Named.__name__, *(query.__name__ for query in queries))
