@@ -1,0 +1,222 @@
+"""controller.toml: defaults, the environment over it, and every problem told at once."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from controller.config import (
+    ENVIRONMENT_PREFIX,
+    ControllerConfig,
+    find_risks,
+    load_config,
+    read_agent_tokens,
+    read_api_tokens,
+)
+from shared.settings import ConfigError
+from shared.tls import server_context
+
+SCHEDULER = "0123456789abcdef-scheduler"
+AGENT = "0123456789abcdef-agent"
+GOOD = f"""
+database = "sqlite:////srv/x.db"
+log_format = "json"
+[api]
+port = 9000
+[api.tokens]
+scheduler = "{SCHEDULER}"
+[hub]
+host = "127.0.0.1"
+[hub.agents]
+host-1 = "{AGENT}"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "controller.toml"
+    file.write_text(text)
+    return file
+
+
+def problems(file: Path | None, **environment: str) -> dict[str, str]:
+    """What is wrong, by place; `environment` without its prefix."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {f"{ENVIRONMENT_PREFIX}__{name}": value for name, value in environment.items()})
+    return {problem.where: problem.what for problem in caught.value.problems}
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    certificate = trustme.CA().issue_cert("hub.example.com")
+    cert_file, key_file = folder / "hub.pem", folder / "hub.key"
+    certificate.cert_chain_pems[0].write_to_path(cert_file)
+    certificate.private_key_pem.write_to_path(key_file)
+    return cert_file, key_file
+
+
+def test_a_file_is_read_with_its_tokens(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), {})
+    assert (config.database, config.log_format) == ("sqlite:////srv/x.db", "json")
+    assert (config.api.host, config.api.port, config.hub.port) == ("127.0.0.1", 9000, 8443)
+    assert read_api_tokens(config) == {"scheduler": SCHEDULER}
+    assert read_agent_tokens(config) == {"host-1": AGENT}
+    assert find_risks(config) == []
+
+
+def test_the_defaults_are_for_one_machine() -> None:
+    config = ControllerConfig()
+    assert config.database == "sqlite:////var/lib/releasehand/controller.db"
+    assert (config.api.host, config.api.port) == ("127.0.0.1", 8080)
+    assert (config.hub.host, config.hub.port) == ("0.0.0.0", 8443)
+    assert not config.api.allow_plain_http
+
+
+def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
+    environment = {"API__PORT": "0", "LOG_FORMAT": "text", "API__TOKENS__OPERATOR": "o" * 20}
+    config = load_config(
+        write(tmp_path, GOOD), {f"{ENVIRONMENT_PREFIX}__{name}": value for name, value in environment.items()}
+    )
+    assert (config.api.port, config.log_format) == (0, "text")
+    assert read_api_tokens(config) == {"scheduler": SCHEDULER, "operator": "o" * 20}
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    text = """
+    databse = "x"
+    database = "mysql://h/d"
+    log_format = "xml"
+    [api]
+    host = "10.0.0.1"
+    port = 70000
+    toknes = {}
+    [hub]
+    cert_file = "hub.pem"
+    agents = { "a..b" = "x", "c" = 7 }
+    """
+    found = problems(write(tmp_path, text), HUB__PORT="x")
+    assert set(found) == {
+        "databse",
+        "database",
+        "log_format",
+        "api.host",
+        "api.port",
+        "api.toknes",
+        "hub",
+        "hub.cert_file",
+        "hub.agents.a..b.[key]",
+        "hub.agents.c",
+        f"hub.port (from {ENVIRONMENT_PREFIX}__HUB__PORT)",
+    }
+    assert found["api.toknes"] == "unknown key"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "controller.example.com"])
+def test_plain_http_beyond_this_machine_must_be_asked_for(tmp_path: Path, host: str) -> None:
+    file = write(tmp_path, GOOD)
+    assert "allow_plain_http" in problems(file, API__HOST=host)["api.host"]
+    asked = {f"{ENVIRONMENT_PREFIX}__API__HOST": host, f"{ENVIRONMENT_PREFIX}__API__ALLOW_PLAIN_HTTP": "true"}
+    [risk] = find_risks(load_config(file, asked))
+    assert host in risk
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_loopback_addresses_need_no_permission_and_no_tls(tmp_path: Path, host: str) -> None:
+    environment = {f"{ENVIRONMENT_PREFIX}__API__HOST": host, f"{ENVIRONMENT_PREFIX}__HUB__HOST": host}
+    config = load_config(write(tmp_path, GOOD), environment)
+    assert (config.api.host, config.hub.host) == (host, host)
+
+
+def test_the_hub_beyond_this_machine_needs_tls(tmp_path: Path) -> None:
+    assert "loopback" in problems(write(tmp_path, GOOD), HUB__HOST="0.0.0.0")["hub"]
+    cert_file, key_file = make_certificate(tmp_path)
+    assert problems(write(tmp_path, GOOD), HUB__CERT_FILE=str(cert_file))["hub"] == (
+        "needs cert_file and key_file together"
+    )
+    config = load_config(
+        write(tmp_path, GOOD),
+        {
+            f"{ENVIRONMENT_PREFIX}__HUB__HOST": "0.0.0.0",
+            f"{ENVIRONMENT_PREFIX}__HUB__CERT_FILE": str(cert_file),
+            f"{ENVIRONMENT_PREFIX}__HUB__KEY_FILE": str(key_file),
+        },
+    )
+    assert config.hub.cert_file is not None
+    assert config.hub.key_file is not None
+    assert isinstance(server_context(config.hub.cert_file, config.hub.key_file), ssl.SSLContext)
+
+
+def test_certificate_and_key_are_looked_at_before_anything_listens(tmp_path: Path) -> None:
+    cert_file, key_file = make_certificate(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    _, other_key = make_certificate(other)
+    file = write(tmp_path, GOOD)
+    missing = problems(file, HUB__CERT_FILE="/nonexistent/c", HUB__KEY_FILE="/nonexistent/k")
+    assert set(missing) == {"hub.cert_file", "hub.key_file"}
+    swapped = problems(file, HUB__CERT_FILE=str(key_file), HUB__KEY_FILE=str(cert_file))
+    foreign = problems(file, HUB__CERT_FILE=str(cert_file), HUB__KEY_FILE=str(other_key))
+    assert set(swapped) == set(foreign) == {"hub.cert_file"}
+
+
+def test_tokens_may_stand_in_files_of_their_own(tmp_path: Path) -> None:
+    for name, token in (("operator", "operator-0123456789"), ("host-2", "host-2-0123456789abc")):
+        (tmp_path / name).write_text(f"{token}\n")
+    text = GOOD + f'[api.token_files]\noperator = "{tmp_path}/operator"\n'
+    text += f'[hub.agent_files]\nhost-2 = "{tmp_path}/host-2"\n'
+    config = load_config(write(tmp_path, text), {})
+    assert read_api_tokens(config) == {"scheduler": SCHEDULER, "operator": "operator-0123456789"}
+    assert read_agent_tokens(config) == {"host-1": AGENT, "host-2": "host-2-0123456789abc"}
+
+
+def test_bad_tokens_are_told_by_name_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe" * 10)
+    (tmp_path / "empty").write_text("")
+    text = f"""
+    [api.tokens]
+    short = "s3cr3t"
+    spaced = "s3cr3t s3cr3t s3cr3t"
+    accented = "s3cr3té-s3cr3té-s3cr3té"
+    twin = "{SCHEDULER}"
+    scheduler = "{SCHEDULER}"
+    [api.token_files]
+    binary = "{tmp_path}/binary"
+    empty = "{tmp_path}/empty"
+    gone = "{tmp_path}/gone"
+    short = "{tmp_path}/empty"
+    [hub]
+    host = "127.0.0.1"
+    """
+    found = problems(write(tmp_path, text))
+    assert set(found) == {
+        "api.tokens.short",
+        "api.tokens.spaced",
+        "api.tokens.accented",
+        "api.tokens.scheduler",
+        "api.token_files.binary",
+        "api.token_files.empty",
+        "api.token_files.gone",
+        "api.token_files.short",
+    }
+    assert not any("s3cr3t" in what or SCHEDULER in what for what in found.values())
+    assert SCHEDULER not in repr(load_config(write(tmp_path, GOOD), {}))
+
+
+def test_a_controller_that_nobody_could_call_is_refused(tmp_path: Path) -> None:
+    assert "nobody could call" in problems(write(tmp_path, '[hub]\nhost = "127.0.0.1"'))["api.tokens"]
+
+
+def test_a_hub_without_agents_is_a_risk_to_be_told(tmp_path: Path) -> None:
+    text = f'[api.tokens]\nscheduler = "{SCHEDULER}"\n[hub]\nhost = "127.0.0.1"'
+    assert find_risks(load_config(write(tmp_path, text), {})) == ["hub.agents is empty: no agent can connect"]
+
+
+@pytest.mark.parametrize("url", ["sqlite:///relative.db", "sqlite://", "mysql://h/d", "/srv/x.db", ""])
+def test_a_database_that_cannot_be_used_is_refused(tmp_path: Path, url: str) -> None:
+    assert "database" in " ".join(problems(write(tmp_path, GOOD), DATABASE=url))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////srv/x.db", "sqlite+aiosqlite:////srv/x.db", "postgresql://h/releasehand"]
+)
+def test_a_database_is_a_file_or_a_postgresql_url(url: str) -> None:
+    assert ControllerConfig(database=url).database == url
