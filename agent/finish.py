@@ -17,12 +17,9 @@ async def finish(work: Coroutine[object, object, T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait([task])  # unlike awaiting it, a cancel of this wait does not reach it
         except asyncio.CancelledError as exc:
-            if not task.cancelled():  # ours, even when it came in the moment that `work` ended
-                cancelled = exc
-        except Exception:  # noqa: S110, BLE001 — raised by result() below
-            pass
+            cancelled = exc
     result = task.result()
     if cancelled is not None:
         raise cancelled
