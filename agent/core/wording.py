@@ -41,6 +41,7 @@ def shorten(text: str, most: int) -> str:
 
 
 def _live(active: Active, record: AttemptRecord) -> str:
-    again = "again" if record.phase is Phase.REVERTED else "still"
     name = active.version or active.release
-    return f"{name} is {again} live" if name else f"nothing is {'installed' if again == 'still' else 'live'}"
+    if not name:
+        return "nothing is live"
+    return f"{name} is live again" if record.phase is Phase.REVERTED else f"{name} is still live"

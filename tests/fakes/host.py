@@ -1,0 +1,157 @@
+"""A host in a temporary directory: real roots, a real journal and the real engine; service and network
+are fakes.
+
+`Host.boot` makes the engine anew from what is on the disk, as a new process would."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agent.config import CommandDriver, InstanceSection
+from agent.executor import Executor
+from agent.instance import Instance
+from agent.journal import Journal
+from agent.runner import Tools
+from agent.switch import InstallRoot
+from releasehand.model.status import OperationKind
+from shared.frames import Execute, Move, Ref
+from tests.fakes.archives import file, tgz
+from tests.fakes.clock import FakeClock
+from tests.fakes.service import FakeCheck, FakeFetcher, FakeService
+
+INSTANCE = "web-1"
+SERVICE = "web"
+
+
+class Killed(BaseException):
+    """What a test's checkpoint raises: nothing in the agent catches it, as nothing catches SIGKILL."""
+
+
+def package_of(version: str) -> bytes:
+    return tgz(file("VERSION", version.encode()))
+
+
+def digest_of(version: str) -> str:
+    return hashlib.sha256(package_of(version)).hexdigest()
+
+
+def url_of(version: str) -> str:
+    return f"https://packages.example.com/{version}.tar.gz?signature=secret"
+
+
+def ref_of(generation: int, attempt: int = 1, *, instance_id: str = INSTANCE) -> Ref:
+    return Ref(instance_id=instance_id, generation=generation, task=generation, attempt=attempt)
+
+
+def deploy(
+    version: str, generation: int, *, attempt: int = 1, seconds_left: float = 300, sha256: str = ""
+) -> Execute:
+    return Execute(
+        ref=ref_of(generation, attempt),
+        kind=OperationKind.DEPLOYMENT,
+        operation_id=f"deploy-{generation}",
+        service=SERVICE,
+        version=version,
+        url=url_of(version),
+        sha256=sha256,
+        seconds_left=seconds_left,
+    )
+
+
+def rollback(version: str, generation: int, *, url: str = "", force: bool = False) -> Execute:
+    return Execute(
+        ref=ref_of(generation),
+        kind=OperationKind.ROLLBACK,
+        operation_id=f"rollback-{generation}",
+        service=SERVICE,
+        version=version,
+        url=url,
+        seconds_left=300,
+        force=force,
+    )
+
+
+class Host:
+    """Lives as long as the test; `boot` may be called again and again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.root = directory / "srv"
+        self.clock = FakeClock()
+        self.boot_id = "boot-1"
+        self.service = FakeService(self.root)
+        self.check = FakeCheck()
+        self.fetcher = FakeFetcher(directory)
+        self.checkpoint: Callable[[str], None] = lambda _: None
+        self.news = asyncio.Event()
+        self.executor: Executor
+        self.journal: Journal
+        for version in ("v1", "v2", "v3"):
+            self.fetcher.packages[url_of(version)] = package_of(version)
+
+    @asynccontextmanager
+    async def boot(self) -> AsyncIterator["Host"]:
+        """An agent on this host, until the block ends; what its checkpoint raises comes out of the block."""
+        self.journal = await Journal.open(self.directory / "agent.db", report=self.news.set)
+        section = InstanceSection(
+            id=INSTANCE,
+            service=SERVICE,
+            port=8080,
+            root=self.root,
+            driver=CommandDriver(type="command", start=("true",)),
+        )
+        instance = Instance(section, InstallRoot(self.root), self.service, self.check, self.journal)
+        tools = Tools(
+            fetcher=self.fetcher,
+            clock=self.clock,
+            boot_id=self.boot_id,
+            checkpoint=self._pass_checkpoint,
+        )
+        self.executor = Executor([instance], tools)
+        try:
+            await self.executor.recover()
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(self.executor.run())
+                yield self
+                work.cancel()
+        finally:
+            await self.journal.close()
+
+    def _pass_checkpoint(self, name: str) -> None:
+        self.checkpoint(name)  # looked up late: tests set it while the agent runs
+
+    async def moves(self) -> list[Move]:
+        """All reports so far: nothing acknowledges any."""
+        return await self.journal.pending(after=0, limit=10_000)
+
+    async def wait_for_end(self, ref: Ref) -> Move:
+        """The report of the attempt's end, once there is one."""
+        while True:
+            self.news.clear()
+            for move in await self.moves():
+                if move.end is not None and (move.generation, move.attempt) == (ref.generation, ref.attempt):
+                    return move
+            await self.news.wait()
+
+    async def carry_out(self, command: Execute) -> Move:
+        """Have the command run to its end."""
+        await self.executor.execute(command)
+        return await self.wait_for_end(command.ref)
+
+    @property
+    def current(self) -> str:
+        """The release that `current` names, "" for none."""
+        link = self.root / "current"
+        return link.readlink().name if link.is_symlink() else ""
+
+    @property
+    def live_version(self) -> str:
+        """What is in the active release, "" for none."""
+        return (self.root / "current" / "VERSION").read_text() if self.current else ""
+
+    def left_over(self) -> list[str]:
+        """What is on the disk beside complete releases: nothing, when no attempt is at work."""
+        packages = [path.name for path in self.directory.glob("package-*")]
+        return packages + [path.name for path in (self.root / ".staging").iterdir()]
