@@ -1,10 +1,10 @@
 """The connections: one writer, a few readers, and what must be true of them before anything is accepted."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -20,6 +20,8 @@ _DRIVERS: Final = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
+
+ResultT = TypeVar("ResultT")
 
 
 class Database:
@@ -63,7 +65,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """One consistent look. Raises StoreUnavailableError."""
+        """One consistent look. Raises StoreUnavailableError. Not safe to cancel: see `carry_through`."""
         with _translated():
             async with self._readers.connect() as conn:
                 yield conn
@@ -71,7 +73,7 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, durable when the block has been left; undone if it raises. Raises
-        StoreUnavailableError."""
+        StoreUnavailableError. Not safe to cancel: see `carry_through`."""
         with _translated():
             async with self._writing, self._writer.begin() as conn:
                 yield conn
@@ -80,6 +82,24 @@ class Database:
         """Fold SQLite's log into the file and let go of the connections."""
         await self._readers.dispose()
         await self._writer.dispose()
+
+
+async def carry_through(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Await `work` to its end; if the caller is cancelled meanwhile, raise CancelledError only then.
+
+    A statement runs in the driver's thread and cannot be cancelled: a SQLite connection that is dropped under
+    it keeps its transaction, and with it the lock on the whole file."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        task.exception()  # nobody is left to hear of it
+        raise cancelled
+    return task.result()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -56,7 +56,7 @@ from . import (
     stats,
     tasks,
 )
-from .engine import Database, make_directory
+from .engine import Database, carry_through, make_directory
 from .schema import migrate
 
 TRIES: Final = 5
@@ -83,7 +83,7 @@ async def open_store(url: str, clock: Clock) -> "Store":
 
 class Store:
     """Everything here may raise StoreUnavailableError; a write that raised is undone, or it was committed and
-    the answer was lost: every write is safe to repeat."""
+    the answer was lost: every write is safe to repeat, and every call to cancel (it ends first)."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
@@ -96,12 +96,24 @@ class Store:
         """Run `change` in one transaction, again if rows moved under it."""
         for _ in range(TRIES - 1):
             try:
-                async with self._database.write() as conn:
-                    return await change(conn, self._clock.now())
+                return await self._write_once(change)
             except tasks.StaleMoveError:
                 continue
-        async with self._database.write() as conn:
-            return await change(conn, self._clock.now())
+        return await self._write_once(change)
+
+    async def _write_once(self, change: Callable[[AsyncConnection, datetime], Awaitable[ResultT]]) -> ResultT:
+        async def write() -> ResultT:
+            async with self._database.write() as conn:
+                return await change(conn, self._clock.now())
+
+        return await carry_through(write())
+
+    async def _read(self, look: Callable[[AsyncConnection], Awaitable[ResultT]]) -> ResultT:
+        async def read() -> ResultT:
+            async with self._database.read() as conn:
+                return await look(conn)
+
+        return await carry_through(read())
 
     # what schedulers ask for
 
@@ -158,74 +170,66 @@ class Store:
 
     async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus:
         """Raises UnknownOperationError."""
-        async with self._database.read() as conn:
-            return await operations.read_deployment(conn, deploy_id, page)
+        return await self._read(lambda conn: operations.read_deployment(conn, deploy_id, page))
 
     async def rollback_status(self, rollback_id: str, page: InstancePage) -> RollbackStatus:
         """Raises UnknownOperationError."""
-        async with self._database.read() as conn:
-            return await operations.read_rollback(conn, rollback_id, page)
+        return await self._read(lambda conn: operations.read_rollback(conn, rollback_id, page))
 
     async def service_versions(self, service: str, *, include_stopped: bool) -> ServiceVersions:
         """Raises UnknownServiceError."""
-        async with self._database.read() as conn:
-            return await instances.read_versions(
+        return await self._read(
+            lambda conn: instances.read_versions(
                 conn, service, include_stopped=include_stopped, now=self._clock.now()
             )
+        )
 
     async def service_instances(
         self, service: str, *, status: InstanceStatus | None, version: str, limit: int, offset: int
     ) -> ServiceInstances:
         """Raises UnknownServiceError."""
-        async with self._database.read() as conn:
-            return await instances.read_instances(
+        return await self._read(
+            lambda conn: instances.read_instances(
                 conn, service, status=status, version=version, limit=limit, offset=offset
             )
+        )
 
     async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory:
         """Raises UnknownInstanceError."""
-        async with self._database.read() as conn:
-            return await history.read(conn, instance_id, limit=limit, offset=offset)
+        return await self._read(lambda conn: history.read(conn, instance_id, limit=limit, offset=offset))
 
     async def system_stats(self, period: Period) -> SystemStats:
         """The figures as of now."""
-        async with self._database.read() as conn:
-            return await stats.read(conn, period, self._clock.now())
+        return await self._read(lambda conn: stats.read(conn, period, self._clock.now()))
 
     async def ping(self) -> None:
         """Raises StoreUnavailableError unless the database answers."""
-        async with self._database.read() as conn:
-            await conn.execute(text("SELECT 1"))
+        await self._read(lambda conn: conn.execute(text("SELECT 1")))
 
     # what the engine needs
 
     async def load_tasks(self, ids: Iterable[int]) -> list[Standing]:
         """Tasks with what their plans depend on; unknown ids are left out."""
-        async with self._database.read() as conn:
-            return await queue.load_standing(conn, ids)
+        return await self._read(lambda conn: queue.load_standing(conn, ids))
 
     async def due_retries(self) -> list[int]:
         """Tasks whose backoff is over."""
-        async with self._database.read() as conn:
-            return await queue.due_retries(conn, self._clock.now())
+        return await self._read(lambda conn: queue.due_retries(conn, self._clock.now()))
 
     async def open_tasks(self, agent_ids: Sequence[str]) -> list[int]:
         """Every open task of these agents."""
-        async with self._database.read() as conn:
-            return await queue.open_tasks(conn, agent_ids)
+        return await self._read(lambda conn: queue.open_tasks(conn, agent_ids))
 
     async def missed_tasks(self, agent_ids: Sequence[str]) -> list[int]:
         """Tasks of these agents for which something can be done now: what a lost wake-up or frame left
         behind."""
-        async with self._database.read() as conn:
-            return await queue.missed_tasks(conn, agent_ids, self._clock.now())
+        return await self._read(lambda conn: queue.missed_tasks(conn, agent_ids, self._clock.now()))
 
     async def move(self, task_moves: Sequence[TaskMove]) -> moves.Changed:
         """Store all of them or raise StaleMoveError: somebody else moved one, look again. Durable on
         return."""
-        now = self._clock.now()
-        async with self._database.write() as conn:
-            return await moves.apply(conn, [moves.Change(move) for move in task_moves], now)
+        changes = [moves.Change(move) for move in task_moves]
+        return await self._write_once(lambda conn, now: moves.apply(conn, changes, now))
 
     async def record(self, batches: Sequence[reports.Batch], chance: Callable[[], float]) -> reports.Recorded:
         """Record reports of many agents together. Durable on return: they may be acknowledged."""
@@ -268,13 +272,11 @@ class Store:
 
     async def find_silent(self, before: datetime) -> dict[str, tuple[int, Presence]]:
         """Agents that nobody has heard since `before` and that are not recorded as offline yet."""
-        async with self._database.read() as conn:
-            return await agents.silent_since(conn, before)
+        return await self._read(lambda conn: agents.silent_since(conn, before))
 
     async def count_agents(self) -> dict[Presence, int]:
         """How many agents there are in each presence."""
-        async with self._database.read() as conn:
-            return await agents.count_by_presence(conn)
+        return await self._read(agents.count_by_presence)
 
 
 def _new_rollback_id() -> str:
