@@ -20,10 +20,10 @@ from controller.core.refusals import (
     UnknownServiceError,
 )
 from controller.core.task import Event, Task, TaskMove, cancel
-from releasehand.model import PREVIOUS, FailureCode, OperationKind, Status
+from releasehand.model import PREVIOUS, FailureCode, OperationKind, Presence, Status, WaitingFor
 
 from . import events, history, moves, sources, tasks
-from .tables import INSTANCE, OPERATION, TASK
+from .tables import AGENT, INSTANCE, OPERATION, TASK
 
 _PLACE_TAKEN = 0
 """What `superseded_by` holds until the task that supersedes has its id."""
@@ -102,11 +102,13 @@ async def _find_instances(conn: AsyncConnection, order: Order) -> dict[str, Row[
         INSTANCE.c.service,
         INSTANCE.c.generation,
         (INSTANCE.c.activate_timeout_s + INSTANCE.c.revert_timeout_s).label("activation_bound_s"),
+        AGENT.c.presence,
     )
+    listed = select(*columns).join(AGENT, AGENT.c.agent_id == INSTANCE.c.agent_id)
     found: dict[str, Row[*tuple[Any, ...]]] = {}
     for piece in tasks.chunks(order.instances):
-        statement = select(*columns).where(INSTANCE.c.instance_id.in_(piece), INSTANCE.c.retired_at.is_(None))
-        for row in await conn.execute(statement.with_for_update()):
+        statement = listed.where(INSTANCE.c.instance_id.in_(piece), INSTANCE.c.retired_at.is_(None))
+        for row in await conn.execute(statement.with_for_update(of=INSTANCE)):
             if order.service in ("", row.service):
                 found[row.instance_id] = row
     missing = [name for name in order.instances if name not in found]
@@ -250,6 +252,7 @@ def _task_row(
         "activation_bound_s": instance.activation_bound_s,
         "status": Status.PENDING,
         "attempt": 0,
+        "waiting_for": _first_wait(Presence(instance.presence), behind),
         "error_code": None,
         "error_message": "",
         "retries_left": order.retries,
@@ -263,8 +266,16 @@ def _task_row(
     if target is None:
         row |= {
             "status": Status.FAILED,
+            "waiting_for": None,
             "error_code": FailureCode.NO_SOURCE,
             "error_message": f"instance '{instance.instance_id}' has no previous good version to go back to",
             "completed_at": now,
         }
     return row
+
+
+def _first_wait(presence: Presence, behind: int | None) -> WaitingFor:
+    """What the task says until the dispatcher has looked at it, which may be after a restart."""
+    if behind is not None:
+        return WaitingFor.BEHIND_OTHER_TASK
+    return WaitingFor.AGENT_WORKING if presence is Presence.ONLINE else WaitingFor.AGENT_OFFLINE
