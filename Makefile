@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run lock clean
+.PHONY: help demo test check run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -24,6 +24,9 @@ check: $(ready)  ## lint, types, import contracts and unit tests, for use while 
 
 run: $(ready)  ## a controller to try things by hand; prints its address and token
 	@.venv/bin/releasehand-controller try
+
+docs: $(ready)  ## draw the diagrams of docs/architecture.md from the transition tables
+	@$(python) scripts/diagrams.py
 
 lock: $(ready)  ## resolve the libraries again and write both lock files
 	@scripts/lock.sh
