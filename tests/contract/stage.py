@@ -1,0 +1,188 @@
+"""A real controller on real ports with simulated agents, run beside the test by a thread of its own."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from pydantic import SecretStr
+
+from controller.app import Addresses, run_controller
+from controller.config import ApiSection, ControllerConfig, HubSection
+from controller.trial import make_certificate
+from shared.clock import SystemClock
+from shared.tls import client_context
+from tests.contract.simulated import Copy, SimulatedAgent
+
+TOKEN: Final = "a-token-of-the-scheduler"
+BEARER: Final = {"Authorization": f"Bearer {TOKEN}"}
+PATIENCE_S: Final = 30.0
+LIVELY: Final = {("agent", "last_heartbeat_at"), ("instance", "updated_at")}
+"""Columns that heartbeats move while nobody calls."""
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that was read to its end; `json` is None where there is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    json: Any
+
+    @property
+    def data(self) -> Any:
+        assert self.status == 200, self.text
+        return self.json["data"]
+
+    @property
+    def error(self) -> Any:
+        return self.json["error"]
+
+
+@dataclass
+class Stage:
+    """`agents` by id; each is on its way in or out by `link` and `unlink`. All coroutines are for the stage's
+    own loop: from a test, `run` them."""
+
+    folder: Path
+    agents: Mapping[str, SimulatedAgent]
+    loop: asyncio.AbstractEventLoop
+    addresses: Addresses
+    http: aiohttp.ClientSession
+    _links: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = field(default_factory=dict)
+
+    def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Do `work` on the stage's loop and wait for it, from the test's thread."""
+        future: Future[ResultT] = asyncio.run_coroutine_threadsafe(work, self.loop)
+        return future.result(PATIENCE_S)
+
+    def call(self, method: str, path: str, body: Any = None, **more: Any) -> Reply:
+        """A call with the scheduler's token; `body` is sent as JSON unless None."""
+        return self.run(self.request(method, path, body, **more))
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Reply:
+        sent = {} if body is None else {"json": body}
+        url = self.addresses.api + path
+        async with self.http.request(
+            method, url, headers={**BEARER, **(headers or {})}, **sent, **more
+        ) as got:
+            text = await got.text()
+            tree = await got.json() if text and got.content_type == "application/json" else None
+            return Reply(got.status, got.headers, text, tree)
+
+    async def link(self, agent_id: str) -> None:
+        """Connect an agent and return when the controller knows its instances."""
+        gone, ready = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            tls = client_context(self.folder / "ca.pem")
+            async with self.agents[agent_id].linked(self.addresses.hub, agent_token(agent_id), tls):
+                ready.set()
+                await gone.wait()
+
+        task = self.loop.create_task(hold())
+        self._links[agent_id] = (gone, task)
+        await asyncio.wait([task, self.loop.create_task(ready.wait())], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+
+    async def unlink(self, agent_id: str) -> None:
+        gone, task = self._links.pop(agent_id)
+        gone.set()
+        await task
+
+    async def unlink_all(self) -> None:
+        for agent_id in list(self._links):
+            await self.unlink(agent_id)
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, without what heartbeats move."""
+        rows: dict[str, list[tuple[Any, ...]]] = {}
+        with sqlite3.connect(f"file:{self.folder}/controller.db?mode=ro", uri=True) as database:
+            names = database.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+            ).fetchall()
+            for (table,) in names:
+                cursor = database.execute(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608 - its own names
+                columns = [one[0] for one in cursor.description]
+                kept = [at for at, column in enumerate(columns) if (table, column) not in LIVELY]
+                rows[table] = [tuple(row[at] for at in kept) for row in cursor.fetchall()]
+        database.close()
+        return rows
+
+
+def agent_token(agent_id: str) -> str:
+    return f"the-hub-token-of-{agent_id}"
+
+
+@contextmanager
+def run_stage(folder: Path, agents: Mapping[str, Mapping[str, Copy]]) -> Iterator[Stage]:
+    """A controller and its agents, all connected, until the block ends."""
+    made: Future[Stage] = Future()
+    over: Future[asyncio.Event] = Future()
+
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            make_certificate(folder, "127.0.0.1")
+            addresses = await stack.enter_async_context(
+                run_controller(_config(folder, agents), SystemClock())
+            )
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            simulated = {name: SimulatedAgent(name, copies) for name, copies in agents.items()}
+            stage = Stage(folder, simulated, asyncio.get_running_loop(), addresses, http)
+            stack.push_async_callback(stage.unlink_all)
+            for agent_id in simulated:
+                await stage.link(agent_id)
+            stop = asyncio.Event()
+            over.set_result(stop)
+            made.set_result(stage)
+            await stop.wait()
+
+    def serve() -> None:
+        try:
+            asyncio.run(play())
+        except BaseException as exc:
+            if made.done():
+                raise
+            made.set_exception(exc)
+
+    thread = threading.Thread(target=serve, name="stage")
+    thread.start()
+    stage = made.result(PATIENCE_S)
+    try:
+        yield stage
+    finally:
+        stage.loop.call_soon_threadsafe(over.result().set)
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "the controller does not stop"
+
+
+def _config(folder: Path, agents: Mapping[str, object]) -> ControllerConfig:
+    return ControllerConfig(
+        database=f"sqlite:///{folder}/controller.db",
+        api=ApiSection(port=0, tokens={"scheduler": SecretStr(TOKEN)}),
+        hub=HubSection(
+            host="127.0.0.1",
+            port=0,
+            cert_file=folder / "hub.pem",
+            key_file=folder / "hub.key",
+            agents={name: SecretStr(agent_token(name)) for name in agents},
+        ),
+    )
