@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.task import Task, TaskMove
@@ -117,9 +117,11 @@ async def set_bytes(conn: AsyncConnection, progress: Sequence[tuple[int, int, in
     """Byte progress of (task, attempt, done, total); of an attempt that is over it is dropped."""
     if not progress:
         return
+    # Not IS_OPEN: an IN list cannot be part of a statement that runs once for each of many rows.
+    is_open = or_(TASK.c.status == Status.PENDING, TASK.c.status == Status.IN_PROGRESS)
     statement = (
         update(TASK)
-        .where(TASK.c.id == bindparam("was_id"), TASK.c.attempt == bindparam("was_attempt"), IS_OPEN)
+        .where(TASK.c.id == bindparam("was_id"), TASK.c.attempt == bindparam("was_attempt"), is_open)
         .values(bytes_done=bindparam("to_done"), bytes_total=bindparam("to_total"))
     )
     rows = [
