@@ -1,0 +1,118 @@
+"""How the demo is shown: on a terminal one line that moves for the step at hand, otherwise plain lines."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from releasehand.cli.terminal import duration, glyphs, open_console, printable
+from shared.clock import Clock
+
+TITLE_COLUMNS: Final = 56
+INDENT: Final = "    "
+REFRESHES_PER_SECOND: Final = 12
+
+
+class Step(Protocol):
+    """A step that is being carried out."""
+
+    def note(self, text: str) -> None:
+        """Show how far it is."""
+        ...
+
+    def done(self, text: str) -> None:
+        """Say what was seen in the end; without it the step counts as failed."""
+        ...
+
+
+class Screen:
+    """Standard output, as a terminal or as lines."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._console, self._clock = open_console(), clock
+        self._lively = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._steps = 0
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """Print lines."""
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table, indented like the steps."""
+        self._console.print(table)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Show a step while the block runs, and how it ended."""
+        step = _Step(self._console, self._clock, f"{self._steps}", title)
+        self._steps += 1
+        if not self._lively:
+            self.say(f"{step.number}. {title}")
+            try:
+                yield step
+            finally:
+                took = duration(step.took_s)
+                self.say(f"   ok after {took}: {step.outcome}" if step.outcome else f"   failed after {took}")
+            return
+        try:
+            with Live(
+                get_renderable=step.draw,
+                console=self._console,
+                transient=True,
+                refresh_per_second=REFRESHES_PER_SECOND,
+            ):
+                yield step
+        finally:
+            self._console.print(step.ended())
+
+
+class _Step:
+    """Drawn by rich's refresh thread from whole values."""
+
+    def __init__(self, console: Console, clock: Clock, number: str, title: str) -> None:
+        self.number, self.outcome = number, ""
+        self._title, self._clock, self._started = title, clock, clock.monotonic()
+        self._signs, self._note = glyphs(console), ""
+        self._spinner = Spinner("dots" if self._signs.bar == "━" else "line", style="cyan")
+
+    @property
+    def took_s(self) -> float:
+        """Seconds since it began."""
+        return self._clock.monotonic() - self._started
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def done(self, text: str) -> None:
+        self.outcome = text
+
+    def draw(self) -> RenderableType:
+        """The step at work."""
+        self._spinner.update(text=self._headline("bold"))
+        return Group(self._spinner, _line(f"{INDENT} {printable(self._note)}", "dim"))
+
+    def ended(self) -> RenderableType:
+        """The step as it stays on the screen."""
+        good = bool(self.outcome)
+        line = Text.assemble(
+            (f"{self._signs.good} ", "bold green") if good else (f"{self._signs.bad} ", "bold red"),
+            self._headline(""),
+        )
+        line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(line, _line(f"{INDENT} {self.outcome}", "dim")) if good else line
+
+    def _headline(self, style: str) -> Text:
+        return Text.assemble(
+            (f"{self.number}  ", "cyan"),
+            (f"{self._title:<{TITLE_COLUMNS}}", style),
+            (f"{duration(self.took_s):>8}", "dim"),
+        )
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
