@@ -1,0 +1,1 @@
+"""The daemon on a host: it installs releases there and says what is live."""
