@@ -182,10 +182,13 @@ async def _supersede(conn: AsyncConnection, held: Sequence[Task], now: datetime)
 
 
 async def _name_successors(conn: AsyncConnection, held: Sequence[Task], new: Sequence[Task]) -> None:
+    """Also on what the held ones waited for in their turn: its end now sets the new task going."""
     if held:
         successor = {task.instance_id: task.id for task in new}
         statement = update(TASK).where(TASK.c.id == bindparam("old")).values(superseded_by=bindparam("new"))
-        await conn.execute(statement, [{"old": task.id, "new": successor[task.instance_id]} for task in held])
+        rows = [{"old": task.id, "new": successor[task.instance_id]} for task in held]
+        rows += [{"old": task.behind, "new": task.id} for task in new if task.behind is not None]
+        await conn.execute(statement, rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,13 +46,21 @@ _MOVABLE: Final = (
     "superseded_by",
     "behind",
 )
+_COMPARED: Final = (
+    "status",
+    "generation",
+    "attempt",
+    # what changes within an attempt: a move writes the whole row, and would undo what came between
+    "phase",
+    "waiting_for",
+    "cancel_asked_at",
+    "superseded_by",
+)
 _MOVE: Final = (
     update(TASK)
     .where(
         TASK.c.id == bindparam("was_id"),
-        TASK.c.status == bindparam("was_status"),
-        TASK.c.generation == bindparam("was_generation"),
-        TASK.c.attempt == bindparam("was_attempt"),
+        *(TASK.c[name].is_not_distinct_from(bindparam(f"was_{name}")) for name in _COMPARED),
     )
     .values({name: bindparam(f"to_{name}") for name in _MOVABLE})
 )
@@ -107,9 +115,7 @@ def _parameters(move: TaskMove) -> dict[str, Any]:
     before, after = move.before, move.after
     parameters: dict[str, Any] = {f"to_{name}": getattr(after, name) for name in _MOVABLE}
     parameters["was_id"] = before.id
-    parameters["was_status"] = before.status
-    parameters["was_generation"] = before.generation
-    parameters["was_attempt"] = before.attempt
+    parameters |= {f"was_{name}": getattr(before, name) for name in _COMPARED}
     return parameters
 
 

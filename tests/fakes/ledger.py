@@ -50,7 +50,7 @@ def live(version: str) -> Active:
 
 def listed(instance_id: str, version: str = "", *, service: str = "user", **said: Any) -> InstanceState:
     """An instance as its host lists it in `hello`."""
-    values = {"port": 8080, "active": live(version), "state": ServiceState.RUNNING} | said
+    values: dict[str, Any] = {"port": 8080, "active": live(version), "state": ServiceState.RUNNING} | said
     return InstanceState(instance_id=instance_id, service=service, **values)
 
 
