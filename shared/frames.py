@@ -1,4 +1,4 @@
-"""The frames of the agent link (DESIGN «Agent link»): frozen, tagged, versioned; golden files in
+"""The frames of the agent link (docs/architecture.md): frozen, tagged, versioned; golden files in
 tests/vectors/.
 
 Unknown fields are ignored, so that either side may be newer. An unknown type or version is a

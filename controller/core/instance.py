@@ -6,7 +6,7 @@ from releasehand.model import InstanceStatus, Presence, ServiceState
 def judge(
     *, version: str, state: ServiceState, reason: str, broken: bool, presence: Presence
 ) -> tuple[InstanceStatus, str]:
-    """The status and, when it is not `running`, why (DESIGN «Answers», instance `status`).
+    """The status and, when it is not `running`, why (docs/architecture.md «HTTP API»).
 
     store.instances.STATUS says the same in SQL; a test crosses all inputs and holds them equal."""
     if presence is Presence.OFFLINE:

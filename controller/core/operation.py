@@ -7,8 +7,8 @@ from releasehand.model import OPEN, Progress, Status
 
 def derive_status(counts: Mapping[Status, int]) -> Status:
     """`pending` until the first task starts; `in_progress` while any is open; then `completed` only if every
-    task completed, `cancelled` if a cancel took effect on at least one, else `failed` (DESIGN
-    «Operation»)."""
+    task completed, `cancelled` if a cancel took effect on at least one, else `failed`
+    (docs/architecture.md «Task»)."""
     if any(counts.get(status, 0) for status in OPEN):
         return Status.IN_PROGRESS if _any_started(counts) else Status.PENDING
     if counts.get(Status.CANCELLED, 0):

@@ -33,7 +33,8 @@ class Claims:
 def settle_claims(
     agent_id: str, listed: Iterable[InstanceState], known: Mapping[str, Known], *, reports_waiting: bool
 ) -> Claims:
-    """Decide for each listed instance (DESIGN «Who owns an instance»): the first agent that lists it owns it.
+    """Decide for each listed instance (docs/architecture.md «Agent link»): the first agent that
+    lists it owns it.
 
     `known` holds what is recorded of the listed ids and of the agent's own. With `reports_waiting` the agent
     still has to say how it came to what it has, so that nothing counts as drift yet."""

@@ -69,7 +69,7 @@ def apply(task: Task | None, report: Move, *, agent_id: str, now: datetime, chan
 
 def _advanced(task: Task, phase: Phase, now: datetime) -> TaskMove:
     waiting = WaitingFor.CANCEL_CONFIRMATION if task.cancel_asked_at else WaitingFor.AGENT_WORKING
-    closes_at = max(task.closes_at, closing_time(task, phase)) if phase in PAST_NO_RETURN else task.closes_at
+    closes_at = closing_time(task, phase) if phase in PAST_NO_RETURN else task.closes_at
     after = replace(task, phase=phase, waiting_for=waiting, updated_at=now, closes_at=closes_at)
     return TaskMove(task, after, Event.ADVANCED)
 

@@ -1,4 +1,4 @@
-"""When another attempt is worth it (DESIGN «Retries»)."""
+"""When another attempt is worth it (docs/architecture.md «Time»)."""
 
 from datetime import datetime, timedelta
 from typing import Final

@@ -113,7 +113,7 @@ class TaskMove:
 
 
 def closing_time(task: Task, phase: Phase | None) -> datetime:
-    """When a dispatched task is closed without word from its agent (DESIGN «Timeout»)."""
+    """When a dispatched task is closed without word from its agent (docs/architecture.md «Time»)."""
     if phase in PAST_NO_RETURN:
         return task.deadline_at + timedelta(seconds=task.activation_bound_s) + DISPATCHED_GRACE
     return task.deadline_at + DISPATCHED_GRACE
@@ -174,8 +174,7 @@ def cancel(task: Task, now: datetime) -> TaskMove | None:
 
 
 def expire(task: Task, now: datetime) -> TaskMove | None:
-    """End a task whose time is over (DESIGN «Timeout», «Offline», «Unknown outcome»); None while it is
-    not."""
+    """End a task whose time is over (docs/architecture.md «Time»); None while it is not."""
     if not task.is_open or now < task.closes_at:
         return None
     budget = int((task.deadline_at - task.accepted_at).total_seconds())
