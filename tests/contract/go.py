@@ -90,4 +90,6 @@ def decode(go_type: str, value: Any, *, where: str, null_time: bool = False) -> 
             return ZERO_TIME
         case "time.Time", str() if RFC3339_UTC.fullmatch(value):
             return value
+        case _:
+            pass
     raise DecodeError(f"{where}: cannot unmarshal {value!r} into a {go_type}")

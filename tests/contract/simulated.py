@@ -157,6 +157,8 @@ class SimulatedAgent:
                         async with self._changed:
                             self._acked = upto
                             self._changed.notify_all()
+                    case _:
+                        pass
             self._wake.set()
 
     async def _write(self, socket: ClientConnection) -> NoReturn:

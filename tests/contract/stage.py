@@ -3,9 +3,9 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -115,17 +115,23 @@ class Stage:
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table, without what heartbeats move."""
         rows: dict[str, list[tuple[Any, ...]]] = {}
-        with sqlite3.connect(f"file:{self.folder}/controller.db?mode=ro", uri=True) as database:
-            names = database.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-            ).fetchall()
-            for (table,) in names:
-                cursor = database.execute(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608 - its own names
-                columns = [one[0] for one in cursor.description]
-                kept = [at for at, column in enumerate(columns) if (table, column) not in LIVELY]
-                rows[table] = [tuple(row[at] for at in kept) for row in cursor.fetchall()]
-        database.close()
+        for (table,) in self.query("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
+            columns = [column for (column,) in self.query("SELECT name FROM pragma_table_info(?)", table)]
+            kept = ", ".join(f'"{column}"' for column in columns if (table, column) not in LIVELY)
+            rows[table] = self.query(f"SELECT {kept} FROM {table} ORDER BY 1")  # noqa: S608 - its own names
         return rows
+
+    def query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        """Look into the database by a connection of our own."""
+        with closing(sqlite3.connect(f"file:{self.folder}/controller.db?mode=ro", uri=True)) as database:
+            return database.execute(statement, values).fetchall()
+
+
+async def at_once(calls: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
+    """Make all the calls together; the answers stand in the order of the calls."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call) for call in calls]
+    return [task.result() for task in tasks]
 
 
 def agent_token(agent_id: str) -> str:
