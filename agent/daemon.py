@@ -26,7 +26,7 @@ from agent.service import CommandService, ServiceManager, SystemdService
 from agent.switch import InstallRoot
 from agent.uplink import Identity, Uplink
 from shared.clock import Clock, SystemClock
-from shared.errors import ReleasehandError
+from shared.errors import AttemptError, ReleasehandError
 from shared.logs import get_log
 
 JOURNAL_NAME: Final = "agent.db"
@@ -73,6 +73,7 @@ async def run_agent(
             tools = Tools(fetcher=downloader, clock=clock, boot_id=boot_id, checkpoint=checkpoint)
             instances = [_make_instance(section, journal, clock) for section in config.instance]
             executor = Executor(instances, tools)
+            await _clear(downloader)
             await executor.recover()
             pulse = Pulse(executor, disk=config.state_dir, clock=clock)
             await pulse.look()
@@ -111,6 +112,14 @@ async def run_agent(
             await downloader.close()
             await journal.close()
         log.info("agent stopped")
+
+
+async def _clear(downloader: Downloader) -> None:
+    """A directory that cannot be used is no reason not to start: the next download will say what is wrong."""
+    try:
+        await downloader.clear()
+    except AttemptError as exc:
+        log.warning("left-over downloads could not be removed", reason=str(exc))
 
 
 def _make_instance(section: InstanceSection, journal: Journal, clock: Clock) -> Instance:

@@ -53,6 +53,11 @@ class Downloader:
                 await partial.discard()
                 raise
 
+    async def clear(self) -> None:
+        """Remove what an agent that died left here; call it before the first `fetch`. A resumed attempt may
+        end without another download, which would have done it. Raises NoSpaceError, HostError."""
+        await asyncio.to_thread(clear_partials, self._directory)
+
     async def close(self) -> None:
         """Close all connections. Downloads must have ended; finished ones stay good."""
         if self._session is not None:
@@ -61,7 +66,7 @@ class Downloader:
     async def _ready(self) -> aiohttp.ClientSession:
         async with self._opening:
             if self._session is None:
-                await asyncio.to_thread(clear_partials, self._directory)
+                await self.clear()
                 with disk_errors(self._policy.extra_ca_file or self._directory):
                     self._session = open_session(self._policy)
             return self._session
