@@ -1,0 +1,47 @@
+"""The real agent, which kills or stops itself at points of its work:
+
+    agent_main.py --config FILE [--kill POINT:N]... [--hold POINT:N]...
+
+POINT is a name that the agent's checkpoint is told ("downloading:left", "switched"), N counts from 1 over
+the life of the process. A kill is SIGKILL, a hold SIGSTOP: somebody else sends SIGCONT."""
+
+import asyncio
+import os
+import signal
+import sys
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent.config import load_config
+from agent.daemon import run_agent
+from shared.logs import configure_logs
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--kill", action="append", default=[])
+    parser.add_argument("--hold", action="append", default=[])
+    asked = parser.parse_args(arguments)
+    ends = dict.fromkeys(asked.kill, signal.SIGKILL) | dict.fromkeys(asked.hold, signal.SIGSTOP)
+    config = load_config(asked.config, {})
+    configure_logs(config.log_format)
+    asyncio.run(run_agent(config, checkpoint=make_checkpoint(ends)))
+
+
+def make_checkpoint(ends: dict[str, signal.Signals]) -> Callable[[str], None]:
+    """A checkpoint that sends this process the signal of "POINT:N" when POINT is passed for the N-th time."""
+    passed: Counter[str] = Counter()
+
+    def checkpoint(name: str) -> None:
+        passed[name] += 1
+        if (number := ends.get(f"{name}:{passed[name]}")) is not None:
+            os.kill(os.getpid(), number)
+
+    return checkpoint
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
