@@ -95,6 +95,108 @@ class DigestMismatchError(AttemptError):
         super().__init__(f"cannot accept the package: its sha256 is {actual}, expected {expected}")
 
 
+class VerificationError(AttemptError):
+    """The package is not known to be the right one. Raised only as one of its subclasses."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"cannot accept the package: {reason}")
+
+
+class DigestMissingError(VerificationError):
+    """This host wants a digest, and neither the request nor a file that it accepts gave one."""
+
+    code = FailureCode.DIGEST_MISSING
+
+
+class DigestMalformedError(VerificationError):
+    """URL.sha256 is there and holds no digest."""
+
+    code = FailureCode.DIGEST_MALFORMED
+
+
+class SignatureMissingError(VerificationError):
+    """This host wants a signature, and there is none beside the package."""
+
+    code = FailureCode.SIGNATURE_MISSING
+
+
+class SignatureMalformedError(VerificationError):
+    """URL.minisig is there and is no minisign signature."""
+
+    code = FailureCode.SIGNATURE_MALFORMED
+
+
+class SignatureLegacyError(VerificationError):
+    """The signature covers the package itself, not its hash; only prehashed ones are accepted."""
+
+    code = FailureCode.SIGNATURE_LEGACY
+
+
+class SignatureUntrustedKeyError(VerificationError):
+    """No key on this host made the signature."""
+
+    code = FailureCode.SIGNATURE_UNTRUSTED_KEY
+
+
+class SignatureKeyOutOfScopeError(VerificationError):
+    """The key is trusted on this host, but not for this service."""
+
+    code = FailureCode.SIGNATURE_KEY_OUT_OF_SCOPE
+
+
+class SignatureRevokedKeyError(VerificationError):
+    """The key is revoked on this host."""
+
+    code = FailureCode.SIGNATURE_REVOKED_KEY
+
+
+class SignatureInvalidError(VerificationError):
+    """The package is not the one that was signed."""
+
+    code = FailureCode.SIGNATURE_INVALID
+
+
+class SignatureCommentInvalidError(VerificationError):
+    """The signed comment is not the one that was signed."""
+
+    code = FailureCode.SIGNATURE_COMMENT_INVALID
+
+
+class SignatureCommentMalformedError(VerificationError):
+    """The comment was signed, but does not say what it must say."""
+
+    code = FailureCode.SIGNATURE_COMMENT_MALFORMED
+
+
+class SignatureWrongServiceError(VerificationError):
+    """The package was signed for another service."""
+
+    code = FailureCode.SIGNATURE_WRONG_SERVICE
+
+
+class SignatureWrongVersionError(VerificationError):
+    """The package was signed as another version."""
+
+    code = FailureCode.SIGNATURE_WRONG_VERSION
+
+
+class SignatureTooOldError(VerificationError):
+    """The package was signed before the time that this host sets."""
+
+    code = FailureCode.SIGNATURE_TOO_OLD
+
+
+class TrustUnreadableError(AttemptError):
+    """Whom this host trusts cannot be told, so nothing is accepted until a person mended `path`."""
+
+    code = FailureCode.TRUST_UNREADABLE
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"cannot tell whose packages to accept: {path} {reason}")
+
+
 class ArchiveRefusedError(AttemptError):
     """The archive is damaged, hostile or of a refused kind. `reason` names the entry, escaped."""
 

@@ -16,8 +16,24 @@ class FailureCode(StrEnum):
     DOWNLOAD_TOO_LARGE = "download_too_large"
     TLS_UNTRUSTED = "tls_untrusted"  # the origin's certificate does not verify
     NO_SPACE = "no_space"
+    # whether it is the right one, decided before a byte of it is decompressed
     DIGEST_MISMATCH = "digest_mismatch"
-    SIGNATURE_REFUSED = "signature_refused"
+    DIGEST_MISSING = "digest_missing"  # the host wants one, and nobody gave any
+    DIGEST_MALFORMED = "digest_malformed"  # URL.sha256 holds no digest
+    SIGNATURE_MISSING = "signature_missing"
+    SIGNATURE_MALFORMED = "signature_malformed"  # URL.minisig is cut short, or something else
+    SIGNATURE_LEGACY = "signature_legacy"  # made without prehashing
+    SIGNATURE_UNTRUSTED_KEY = "signature_untrusted_key"
+    SIGNATURE_KEY_OUT_OF_SCOPE = "signature_key_out_of_scope"  # trusted here, for other services
+    SIGNATURE_REVOKED_KEY = "signature_revoked_key"
+    SIGNATURE_INVALID = "signature_invalid"  # not over this package
+    SIGNATURE_COMMENT_INVALID = "signature_comment_invalid"  # the signed comment was changed
+    SIGNATURE_COMMENT_MALFORMED = "signature_comment_malformed"  # signed, but not in the form we read
+    SIGNATURE_WRONG_SERVICE = "signature_wrong_service"
+    SIGNATURE_WRONG_VERSION = "signature_wrong_version"
+    SIGNATURE_TOO_OLD = "signature_too_old"  # signed before the host's min_signed_time
+    TRUST_UNREADABLE = "trust_unreadable"  # the keys on the host cannot be read
+    # the rest of its way
     ARCHIVE_REFUSED = "archive_refused"
     UNPACK_FAILED = "unpack_failed"
     NO_SOURCE = "no_source"  # nothing kept on the host and no URL known

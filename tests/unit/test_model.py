@@ -176,6 +176,6 @@ def test_each_status_is_open_or_ended() -> None:
 
 
 def test_what_may_be_tried_again_is_a_failure_of_the_way_not_of_the_package() -> None:
-    final = {FailureCode.ARCHIVE_REFUSED, FailureCode.SIGNATURE_REFUSED, FailureCode.CHECK_FAILED}
+    final = {FailureCode.ARCHIVE_REFUSED, FailureCode.SIGNATURE_INVALID, FailureCode.CHECK_FAILED}
     assert FailureCode.DOWNLOAD_FAILED in TRANSIENT
     assert not final & TRANSIENT
