@@ -77,8 +77,8 @@ def open_of_agents(agent_ids: Sequence[str]) -> Select[Any]:
     return tasks.select_tasks().where(TASK.c.agent_id.in_(agent_ids), tasks.IS_OPEN).order_by(TASK.c.id)
 
 
-async def heard(conn: AsyncConnection, heartbeats: Mapping[str, datetime]) -> None:
-    """Write when each agent was last heard."""
+async def heard(conn: AsyncConnection, heartbeats: Mapping[str, datetime], now: datetime) -> None:
+    """Write when each agent was last heard; one that was given up as offline meanwhile is back."""
     if heartbeats:
         statement = (
             update(AGENT)
@@ -86,6 +86,10 @@ async def heard(conn: AsyncConnection, heartbeats: Mapping[str, datetime]) -> No
             .values(last_heartbeat_at=bindparam("heard_at"))
         )
         await conn.execute(statement, [{"name": name, "heard_at": at} for name, at in heartbeats.items()])
+    for piece in tasks.chunks(list(heartbeats)):
+        given_up = (AGENT.c.agent_id.in_(piece), AGENT.c.presence == Presence.OFFLINE)
+        rows = await conn.execute(select(AGENT.c.agent_id, AGENT.c.session_epoch).where(*given_up))
+        await judge(conn, {agent_id: (epoch, Presence.ONLINE) for agent_id, epoch in rows.all()}, now)
 
 
 async def judge(conn: AsyncConnection, presence: Mapping[str, tuple[int, Presence]], now: datetime) -> None:

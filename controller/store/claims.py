@@ -33,6 +33,13 @@ _DESCRIBED: Final = (
     "retired_at",
     "updated_at",
 )
+AT_WORK: Final = or_(
+    INSTANCE.c.unknown_task.is_not(None),
+    select(TASK.c.id)
+    .where(TASK.c.instance_id == INSTANCE.c.instance_id, TASK.c.status == Status.IN_PROGRESS)
+    .exists(),
+)
+"""A task of ours may be changing what is live on the instance."""
 _OF_NAME: Final = INSTANCE.c.instance_id == bindparam("name")
 
 
@@ -117,7 +124,6 @@ async def retire(conn: AsyncConnection, instance_ids: Sequence[str], now: dateti
 
 async def _known(conn: AsyncConnection, agent_id: str, listed: Sequence[str]) -> dict[str, Known]:
     """What is recorded of the listed ids, whoever owns them, and of the agent's own."""
-    at_work = (TASK.c.instance_id == INSTANCE.c.instance_id, TASK.c.status == Status.IN_PROGRESS)
     columns = select(
         INSTANCE.c.instance_id,
         INSTANCE.c.agent_id,
@@ -125,7 +131,7 @@ async def _known(conn: AsyncConnection, agent_id: str, listed: Sequence[str]) ->
         INSTANCE.c.active_version,
         INSTANCE.c.active_sha256,
         INSTANCE.c.retired_at.is_not(None),
-        or_(select(TASK.c.id).where(*at_work).exists(), INSTANCE.c.unknown_task.is_not(None)),
+        AT_WORK,
     )
     found: dict[str, Known] = {}
     for piece in list(tasks.chunks(listed)) or [[]]:

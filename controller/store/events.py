@@ -82,13 +82,16 @@ def of_moves(moves: Iterable[TaskMove], at: datetime) -> list[dict[str, Any]]:
 
 
 def of_report(task: Task, report: Move, at: datetime) -> list[dict[str, Any]]:
-    """The end of the phase that was left and the start of the one entered."""
+    """The end of the phase that was left, what was logged on the host if the attempt ended with it, and the
+    start of the phase entered."""
     events = []
     if report.left is not None:
         code = str(report.end.code or "") if report.end else ""
         message = report.end.message if report.end else ""
         ended = {"outcome": report.outcome, "duration_s": report.duration_s, "code": code, "message": message}
         events.append(of_task(task, "phase_ended", at, phase=report.left, **ended))
+    if report.end is not None and report.end.log_tail:
+        events.append(of_task(task, "log_tail", at, phase=report.left or "", message=report.end.log_tail))
     if report.entered not in TERMINAL:
         events.append(of_task(task, "phase_started", at, phase=report.entered))
     return events

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.refusals import UnknownServiceError
@@ -20,6 +20,7 @@ from releasehand.model import (
 )
 
 from .acceptance import service_exists
+from .claims import AT_WORK
 from .tables import AGENT, INSTANCE
 
 _OFFLINE: Final = AGENT.c.presence == Presence.OFFLINE
@@ -45,6 +46,15 @@ REASON: Final[ColumnElement[str]] = case(
     else_=literal(""),
 )
 """The same rules as controller.core.instance.judge, so that the database can filter and count by them."""
+
+
+_DRIFTED: Final[ColumnElement[bool]] = and_(
+    or_(
+        INSTANCE.c.expected_version != INSTANCE.c.active_version,
+        INSTANCE.c.expected_sha256 != INSTANCE.c.active_sha256,
+    ),
+    not_(AT_WORK),  # what is live then is explained by a report to come
+)
 
 
 def _listed(*columns: Any) -> Select[Any]:
@@ -110,10 +120,7 @@ async def read_instances(
         REASON.label("status_reason"),
         INSTANCE.c.agent_id,
         INSTANCE.c.expected_version,
-        (
-            (INSTANCE.c.expected_version != INSTANCE.c.active_version)
-            | (INSTANCE.c.expected_sha256 != INSTANCE.c.active_sha256)
-        ).label("drifted"),
+        _DRIFTED.label("drifted"),
     )
     page = statement.where(*conditions).order_by(INSTANCE.c.instance_id).limit(limit).offset(offset)
     found = [_instance(dict(row)) for row in (await conn.execute(page)).mappings()]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +26,15 @@ from .tables import INSTANCE, OPERATION, TASK
 
 OperationName = tuple[OperationKind, str]
 
+_CURRENT: Final = select(
+    OPERATION.c.id, OPERATION.c.kind, OPERATION.c.operation_id, OPERATION.c.status, OPERATION.c.ended_at
+)
+_SETTLE: Final = (
+    update(OPERATION)
+    .where(OPERATION.c.id == bindparam("key"))
+    .values(status=bindparam("to_status"), ended_at=bindparam("to_ended_at"), updated_at=bindparam("now"))
+)
+
 
 async def find(conn: AsyncConnection, kind: OperationKind, operation_id: str) -> Row[*tuple[Any, ...]]:
     """The operation's row. Raises UnknownOperationError."""
@@ -40,19 +49,22 @@ async def settle(conn: AsyncConnection, operations: Iterable[int], now: datetime
     """Bring the status of operations whose tasks moved in line with their tasks; the names of all of them.
 
     Call it in the transaction of the moves, after them."""
-    touched = sorted(set(operations))
     names: list[OperationName] = []
-    for piece in tasks.chunks(touched):
+    settled: list[dict[str, Any]] = []
+    ends: list[dict[str, Any]] = []
+    for piece in tasks.chunks(sorted(set(operations))):
         counts = await _counts(conn, piece)
-        current = select(OPERATION.c.id, OPERATION.c.kind, OPERATION.c.operation_id, OPERATION.c.status)
-        for row in (await conn.execute(current.where(OPERATION.c.id.in_(piece)))).all():
+        for row in await conn.execute(_CURRENT.where(OPERATION.c.id.in_(piece))):
             status = derive_status(counts.get(row.id, {}))
-            values: dict[str, Any] = {"updated_at": now, "status": status}
-            if status in ENDED and row.status not in ENDED:
-                values["ended_at"] = now
-                await events.append(conn, [events.of_operation(row.id, "ended", now, outcome=status)])
-            await conn.execute(update(OPERATION).where(OPERATION.c.id == row.id).values(values))
+            has_ended_now = status in ENDED and row.status not in ENDED
+            if has_ended_now:
+                ends.append(events.of_operation(row.id, "ended", now, outcome=status))
+            ended_at = now if has_ended_now else row.ended_at
+            settled.append({"key": row.id, "to_status": status, "to_ended_at": ended_at, "now": now})
             names.append((OperationKind(row.kind), row.operation_id))
+    if settled:
+        await conn.execute(_SETTLE, settled)
+    await events.append(conn, ends)
     return names
 
 
@@ -121,10 +133,10 @@ async def _task_statuses(conn: AsyncConnection, operation: int, page: InstancePa
             TASK.c.updated_at,
             TASK.c.error_message,
             func.coalesce(TASK.c.error_code, "").label("error_code"),
-            TASK.c.phase,
+            func.coalesce(TASK.c.phase, "").label("phase"),
             TASK.c.attempt,
-            TASK.c.waiting_for,
-            TASK.c.result,
+            func.coalesce(TASK.c.waiting_for, "").label("waiting_for"),
+            func.coalesce(TASK.c.result, "").label("result"),
             TASK.c.bytes_done,
             TASK.c.bytes_total,
         )

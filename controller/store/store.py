@@ -264,7 +264,7 @@ class Store:
         bytes."""
 
         async def write(conn: AsyncConnection, now: datetime) -> None:
-            await agents.heard(conn, heartbeats)
+            await agents.heard(conn, heartbeats, now)
             await agents.judge(conn, presence, now)
             await tasks.set_bytes(conn, progress)
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, or_, select, update
+from sqlalchemy import Column, ColumnElement, Select, bindparam, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.task import Task, TaskMove
@@ -13,6 +13,8 @@ from releasehand.model import FailureCode, OperationKind, Phase, Status, TaskRes
 
 from .tables import TASK
 
+MAX_ID: Final = 2**63 - 1
+"""No row has a greater number. A peer may name one, and the driver would raise."""
 CHUNK: Final = 5_000
 """Names in one IN list: under both databases' limit of about 32,000 parameters."""
 
@@ -56,6 +58,13 @@ _COMPARED: Final = (
     "cancel_asked_at",
     "superseded_by",
 )
+
+
+def _kept_within_attempt(column: Column[int]) -> ColumnElement[int]:
+    """A new attempt counts its bytes from nothing."""
+    return case((TASK.c.attempt == bindparam("to_attempt"), column), else_=0)
+
+
 _MOVE: Final = (
     update(TASK)
     .where(
@@ -63,6 +72,7 @@ _MOVE: Final = (
         *(TASK.c[name].is_not_distinct_from(bindparam(f"was_{name}")) for name in _COMPARED),
     )
     .values({name: bindparam(f"to_{name}") for name in _MOVABLE})
+    .values({name: _kept_within_attempt(TASK.c[name]) for name in ("bytes_done", "bytes_total")})
 )
 
 
@@ -96,7 +106,7 @@ async def fetch(conn: AsyncConnection, statement: Select[Any]) -> list[Task]:
 async def load(conn: AsyncConnection, ids: Iterable[int]) -> dict[int, Task]:
     """Tasks by id, locked for the transaction where the database locks rows; unknown ids are left out."""
     found: dict[int, Task] = {}
-    for piece in chunks(sorted(set(ids))):
+    for piece in chunks(sorted(one for one in set(ids) if one <= MAX_ID)):
         for task in await fetch(conn, select_tasks().where(TASK.c.id.in_(piece)).with_for_update()):
             found[task.id] = task
     return found
