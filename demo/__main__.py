@@ -42,8 +42,8 @@ async def run(*, keep: bool) -> int:
     except asyncio.CancelledError:
         if not caught:
             raise
-        screen.say("Stopped; no process is left.")
         _remove(folder)
+        screen.say("Stopped. No process is left, and no file.")
         return 0 if keep else 128 + caught[0]
     except (DemoError, ReleasehandError, OSError, ExceptionGroup) as exc:
         reasons = _reasons(exc)
@@ -58,6 +58,7 @@ async def run(*, keep: bool) -> int:
         screen.say(f"  services   {folder}/host-*/srv/*/service.log")
         return 1
     _remove(folder)
+    screen.say("No process is left, and no file.")
     return 0
 
 

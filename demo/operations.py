@@ -1,8 +1,8 @@
 """The scheduler's side: the demo's releases, asked for through `releasehand.Client` like anybody's."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
 
 from demo.errors import DemoError, DifferenceError
 from demo.layout import Layout
@@ -15,17 +15,21 @@ from releasehand.model import (
     DeployParams,
     DeployStatus,
     InstanceRollbackParams,
+    Phase,
     RollbackStatus,
     ServiceVersions,
     Status,
+    TaskStatus,
     VersionHistory,
 )
 from shared.clock import Clock
 
 STEP_TIMEOUT_S: Final = 45.0
 ASK_EVERY_S: Final = 0.1
+NOTE_EVERY_S: Final = 0.2
 
 Note = Callable[[str], None]
+StatusT = TypeVar("StatusT", DeployStatus, RollbackStatus)
 
 
 class Operations:
@@ -52,15 +56,14 @@ class Operations:
 
     async def finish(self, deploy_id: str, expected: Status, note: Note) -> DeployStatus:
         """Wait for the end. Raises DifferenceError when it is not as `expected`, or does not come."""
-        try:
-            status = await self._client.wait_for_deployment(
-                deploy_id, timeout_s=STEP_TIMEOUT_S, on_change=lambda now: note(describe(now))
-            )
-        except WaitTimeoutError as exc:
-            raise DifferenceError(
-                f"deployment {deploy_id} after {STEP_TIMEOUT_S:g} s", expected, exc
-            ) from exc
-        _expect_end(f"deployment {deploy_id}", expected, status)
+        what = f"deployment {deploy_id}"
+        status = await self._follow(
+            what,
+            self._client.wait_for_deployment(deploy_id, timeout_s=STEP_TIMEOUT_S),
+            lambda: self._client.get_deployment_status(deploy_id),
+            note,
+        )
+        _expect_end(what, expected, status)
         return status
 
     async def until(
@@ -121,29 +124,47 @@ class Operations:
         return await self._client.get_version_history(instance)
 
     async def _finish_rollback(self, rollback_id: str, note: Note) -> RollbackStatus:
-        try:
-            status = await self._client.wait_for_rollback(
-                rollback_id, timeout_s=STEP_TIMEOUT_S, on_change=lambda now: note(describe(now))
-            )
-        except WaitTimeoutError as exc:
-            raise DifferenceError(
-                f"rollback {rollback_id} after {STEP_TIMEOUT_S:g} s", "an end", exc
-            ) from exc
-        _expect_end(f"rollback {rollback_id}", Status.COMPLETED, status)
+        what = f"rollback {rollback_id}"
+        status = await self._follow(
+            what,
+            self._client.wait_for_rollback(rollback_id, timeout_s=STEP_TIMEOUT_S),
+            lambda: self._client.get_rollback_status(rollback_id),
+            note,
+        )
+        _expect_end(what, Status.COMPLETED, status)
         return status
+
+    async def _follow(
+        self, what: str, end: Awaitable[StatusT], ask: Callable[[], Awaitable[StatusT]], note: Note
+    ) -> StatusT:
+        """Await `end`, which hears of it at once, and `note` meanwhile what `ask` tells."""
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(self._watch(ask, note))
+            try:
+                status = await end
+            except WaitTimeoutError as exc:
+                raise DifferenceError(what, f"an end within {STEP_TIMEOUT_S:g} s", exc) from exc
+            finally:
+                watcher.cancel()
+        note(describe(status))
+        return status
+
+    async def _watch(self, ask: Callable[[], Awaitable[StatusT]], note: Note) -> None:
+        while True:
+            note(describe(await ask()))
+            await self._clock.sleep(NOTE_EVERY_S)
 
 
 def describe(status: DeployStatus | RollbackStatus) -> str:
     """Where each instance stands, in one line."""
-    parts = []
-    for task in status.instances:
-        percent = (
-            f" {task.bytes_done * 100 // task.bytes_total} %"
-            if task.bytes_total and not task.completed_at
-            else ""
-        )
-        parts.append(f"{task.instance_id} {stage(task)}{percent}")
-    return "   ".join(parts)
+    return "   ".join(f"{task.instance_id} {_describe_task(task)}" for task in status.instances)
+
+
+def _describe_task(task: TaskStatus) -> str:
+    where = stage(task)
+    if where == Phase.DOWNLOADING and task.bytes_total:
+        return f"{where} {task.bytes_done * 100 // task.bytes_total} %"
+    return where
 
 
 def _expect_end(what: str, expected: Status, status: DeployStatus | RollbackStatus) -> None:

@@ -27,7 +27,7 @@ async def perform(folder: Path, screen: Screen, clock: Clock, *, keep: bool) -> 
     layout = plan_layout(folder)
     screen.say(_OPENING)
     async with AsyncExitStack() as stack:
-        with screen.step("Start a controller, a package origin and three agents") as step:
+        with screen.step("Start a controller, a package origin and three agents", numbered=False) as step:
             step.note("each is a process of its own")
             installation = await stack.enter_async_context(install(layout, clock))
             digests = await asyncio.to_thread(_build_packages, layout)
@@ -38,11 +38,10 @@ async def perform(folder: Path, screen: Screen, clock: Clock, *, keep: bool) -> 
         started = clock.monotonic()
         story = Story(installation, Operations(client, layout, digests, clock), witness, screen, clock)
         await story.tell()
-        for table in story.tables:
-            screen.say()
+        for title, table in story.tables.items():
+            screen.headline(title)
             screen.show(table)
-        screen.say()
-        screen.say(f"All of it went as told, in {duration(clock.monotonic() - started)}.", "bold")
+        screen.headline(f"All of it went as told, in {duration(clock.monotonic() - started)}.")
         if keep:
             await _stay(installation, screen)
 
@@ -54,7 +53,7 @@ def _build_packages(layout: Layout) -> dict[Package, str]:
 async def _stay(installation: Installation, screen: Screen) -> None:
     layout = installation.layout
     await installation.start_origin()
-    screen.say(_KEPT.format(layout=layout, bin=_BIN, packages=" ".join(one.file_name for one in PACKAGES)))
+    screen.say(_KEPT.format(layout=layout, bin=_BIN))
     await asyncio.Event().wait()
 
 
@@ -65,10 +64,9 @@ step every service is asked at its own port which version it is.
 _KEPT: Final = """
 Everything runs on, the package origin too, until you press Ctrl-C.
 
-  controller   {layout.api_url}        (what it can do: {layout.api_url}/openapi.json)
+  controller   {layout.api_url}   (what it can do: {layout.api_url}/openapi.json)
   token        {layout.api_token}
-  packages     {layout.origin_url}/packages/NAME
-               {packages}
+  packages     {layout.origin_url}/packages/SERVICE-VERSION.tar.gz
   files        {layout.folder}
   logs         {layout.logs}
 
@@ -76,5 +74,6 @@ In another terminal:
 
   export RELEASEHAND_URL={layout.api_url} RELEASEHAND_TOKEN={layout.api_token}
   {bin}/releasehand versions web
-  {bin}/releasehand deploy web v2 --url {layout.origin_url}/packages/web-v2.tar.gz --all --wait
+  {bin}/releasehand deploy web v2 --all-instances --wait \\
+      --url {layout.origin_url}/packages/web-v2.tar.gz
 """

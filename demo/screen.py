@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,7 @@ from releasehand.cli.terminal import duration, glyphs, open_console, printable
 from shared.clock import Clock
 
 TITLE_COLUMNS: Final = 56
-INDENT: Final = "    "
+INDENT: Final = "     "
 REFRESHES_PER_SECOND: Final = 12
 
 
@@ -38,21 +39,26 @@ class Screen:
         self._lively = self._console.is_terminal and not self._console.is_dumb_terminal
         self._steps = 0
 
+    def headline(self, text: str) -> None:
+        """Print a line that stands out, after an empty one."""
+        self.say()
+        self.say(text, "bold")
+
     def say(self, text: str = "", style: str = "") -> None:
         """Print lines."""
         self._console.print(Text(text, style=style), soft_wrap=True)
 
     def show(self, table: Table) -> None:
-        """Print a table, indented like the steps."""
-        self._console.print(table)
+        """Print a table, indented like what was seen in a step."""
+        self._console.print(Padding(table, (0, 0, 0, len(INDENT)), expand=False))
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
+    def step(self, title: str, *, numbered: bool = True) -> Iterator[Step]:
         """Show a step while the block runs, and how it ended."""
-        step = _Step(self._console, self._clock, f"{self._steps}", title)
-        self._steps += 1
+        self._steps += numbered
+        step = _Step(self._console, self._clock, str(self._steps) if numbered else " ", title)
         if not self._lively:
-            self.say(f"{step.number}. {title}")
+            self.say(f"{self._steps}. {title}" if numbered else title)
             try:
                 yield step
             finally:
@@ -75,8 +81,9 @@ class _Step:
     """Drawn by rich's refresh thread from whole values."""
 
     def __init__(self, console: Console, clock: Clock, number: str, title: str) -> None:
-        self.number, self.outcome = number, ""
-        self._title, self._clock, self._started = title, clock, clock.monotonic()
+        self.outcome = ""
+        self._number, self._title = number, title
+        self._clock, self._started = clock, clock.monotonic()
         self._signs, self._note = glyphs(console), ""
         self._spinner = Spinner("dots" if self._signs.bar == "━" else "line", style="cyan")
 
@@ -94,7 +101,7 @@ class _Step:
     def draw(self) -> RenderableType:
         """The step at work."""
         self._spinner.update(text=self._headline("bold"))
-        return Group(self._spinner, _line(f"{INDENT} {printable(self._note)}", "dim"))
+        return Group(self._spinner, _line(f"{INDENT}{printable(self._note)}", "dim"))
 
     def ended(self) -> RenderableType:
         """The step as it stays on the screen."""
@@ -104,11 +111,11 @@ class _Step:
             self._headline(""),
         )
         line.no_wrap, line.overflow = True, "ellipsis"
-        return Group(line, _line(f"{INDENT} {self.outcome}", "dim")) if good else line
+        return Group(line, _line(f"{INDENT}{self.outcome}", "dim")) if good else line
 
     def _headline(self, style: str) -> Text:
         return Text.assemble(
-            (f"{self.number}  ", "cyan"),
+            (f"{self._number}  ", "cyan"),
             (f"{self._title:<{TITLE_COLUMNS}}", style),
             (f"{duration(self.took_s):>8}", "dim"),
         )

@@ -29,7 +29,7 @@ from shared.clock import Clock
 WEB_V1, WEB_V2 = Package("web", "v1"), Package("web", "v2")
 API_V1, API_V2 = Package("api", "v1"), Package("api", "v2")
 WEB_V3 = Package("web", "v3", comes_up=False)
-WEB_V4 = Package("web", "v4", weight_bytes=4096 * KIB)  # 16 s at the origin's slow speed
+WEB_V4 = Package("web", "v4", weight_bytes=2048 * KIB)  # 8 s at the origin's slow speed
 API_V3 = Package("api", "v3", weight_bytes=384 * KIB)  # 1.5 s at the origin's slow speed
 PACKAGES: Final = (WEB_V1, WEB_V2, WEB_V3, WEB_V4, API_V1, API_V2, API_V3)
 VICTIM: Final = "host-2"
@@ -60,17 +60,17 @@ class Story:
         self._operations, self._witness, self._screen, self._clock = operations, witness, screen, clock
         self._versions: dict[str, str] = {}
         """What should be live now, by instance."""
-        self.tables: list[Table] = []
-        """What the last step read."""
+        self.tables: dict[str, Table] = {}
+        """What the last step read, by title."""
 
     async def tell(self) -> None:
         """All steps in their order."""
         web = self._layout.instances("web")
         everywhere = f"{len(self._layout.hosts)} hosts"
         await self._step(
-            f"Deploy v1 of web and api on {everywhere}", lambda note: self._deploy(WEB_V1, API_V1, note=note)
+            f"Deploy v1 of web and api on {everywhere}", lambda note: self._deploy(API_V1, WEB_V1, note=note)
         )
-        await self._step("Deploy v2 of both", lambda note: self._deploy(WEB_V2, API_V2, note=note))
+        await self._step("Deploy v2 of both", lambda note: self._deploy(API_V2, WEB_V2, note=note))
         await self._step("Deploy web v3, which does not come up", self._fail)
         await self._step("Cancel web v4 during its slow download", self._cancel)
         await self._step(f"Roll {web[0]} back to v1", lambda note: self._roll_back_one(web[0], note))
@@ -105,7 +105,7 @@ class Story:
         async with asyncio.TaskGroup() as group:
             for package in packages:
                 group.create_task(deploy(package))
-        return f"{' '.join(self._versions)} answer {packages[0].version}"
+        return f"{' '.join(sorted(self._versions))} answer {packages[0].version}"
 
     async def _fail(self, note: Note) -> str:
         ended = await self._operations.finish(await self._operations.start(WEB_V3), Status.FAILED, note)
@@ -175,7 +175,10 @@ class Story:
         history = await self._operations.history(TOLD_OF)
         lived = tuple((entry.action, entry.version, entry.status) for entry in history.history)
         _expect(f"history of {TOLD_OF}", LIVED, lived)
-        self.tables = [tabulate_versions(tables, self._layout), tabulate_history(history)]
+        self.tables = {
+            "What runs where": tabulate_versions(tables, self._layout),
+            f"What happened to {TOLD_OF}, the newest first": tabulate_history(history),
+        }
         return f"{len(self._versions)} instances running, {history.total} entries about {TOLD_OF}"
 
     def _now_live(self, version: str, *instances: str) -> None:
