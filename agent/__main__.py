@@ -65,16 +65,18 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
 
 @config_app.command("check")
 def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
-    """Read the file and the environment; print every problem. Exit code 0: usable, 2: not."""
+    """Read file, environment and trusted keys; print every problem. Exit code 0: usable, 2: not."""
     import os
 
-    from agent.config import load_config
+    from agent.config import find_trust_problems, load_config
     from shared.settings import ConfigError
 
     try:
         settings = load_config(config, os.environ)
     except ConfigError as exc:
         _give_up(config, exc.problems)
+    if problems := find_trust_problems(settings):
+        _give_up(config, problems)
     typer.echo(f"{config}: fine; agent {settings.agent_id} with {len(settings.instance)} instance(s)")
 
 

@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
+from agent.errors import TrustUnreadableError
+from agent.trust import REVOKED_DIR, TRUSTED_DIR, load_trust
+from agent.verify import Verification, VerificationPolicy
 from releasehand.model.fields import Name
 from shared.logs import LogFormat
 from shared.settings import ConfigError, Problem, load_settings
@@ -95,6 +106,46 @@ class PackagesSection(Section):
         return values
 
 
+class VerificationSection(Section):
+    """What a package must show; None leaves it to the table above, and at last to VerificationPolicy."""
+
+    verification: Verification | None = None
+    accept_sha256_file: bool | None = None
+    min_signed_time: AwareDatetime | None = None
+
+
+class TrustSection(VerificationSection):
+    """Whose packages are accepted. The tables in `service` say it otherwise for one service."""
+
+    trusted_dir: AbsolutePath = TRUSTED_DIR
+    revoked_dir: AbsolutePath = REVOKED_DIR
+    service: dict[Name, VerificationSection] = {}
+
+    @model_validator(mode="after")
+    def _no_empty_words(self) -> "TrustSection":
+        """A rule that would never be asked is refused: its writer believes in it."""
+        for name in (None, *self.service):
+            policy, section = self.policy_for(name or ""), self.service[name] if name else self
+            where = f"service.{name}: " if name else ""
+            if section.accept_sha256_file and policy.verification is not Verification.DIGEST:
+                raise ValueError(f"{where}accept_sha256_file has no effect without verification = 'digest'")
+            if section.min_signed_time and policy.verification is not Verification.SIGNATURE:
+                raise ValueError(f"{where}min_signed_time has no effect without verification = 'signature'")
+        return self
+
+    def policy_for(self, service: str) -> VerificationPolicy:
+        """What the packages of `service` must show."""
+        own = self.service.get(service, VerificationSection())
+        accept = self.accept_sha256_file if own.accept_sha256_file is None else own.accept_sha256_file
+        return VerificationPolicy(
+            trusted_dir=self.trusted_dir,
+            revoked_dir=self.revoked_dir,
+            verification=own.verification or self.verification,
+            accept_sha256_file=bool(accept),
+            min_signed_time=own.min_signed_time or self.min_signed_time,
+        )
+
+
 class SystemdDriver(Section):
     """The service is a systemd unit."""
 
@@ -153,6 +204,7 @@ class AgentConfig(Section):
     log_format: LogFormat = "text"
     controller: ControllerSection
     packages: PackagesSection = PackagesSection()
+    trust: TrustSection = TrustSection()
     instance: tuple[InstanceSection, ...] = Field(min_length=1)
     metadata: dict[str, str] = {}
 
@@ -165,7 +217,7 @@ def load_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:
         file=file,
         environment=environment,
         prefix=ENVIRONMENT_PREFIX,
-        look_across=_find_clashes,
+        look_across=_look_across,
     )
     if problems := list(_find_bad_files(config)):
         raise ConfigError(problems)
@@ -188,6 +240,39 @@ def read_token(section: ControllerSection) -> str:
     if not text or len(text) > MAX_TOKEN_CHARS or not text.isascii() or not text.isprintable() or " " in text:
         raise ConfigError([Problem(where, "holds no token: one word of printable ASCII is wanted")])
     return text
+
+
+def find_trust_problems(config: AgentConfig) -> list[Problem]:
+    """What is wrong with the keys on this host now. The agent starts all the same, refusing packages: what
+    was begun before must be brought to its end."""
+    trust = config.trust
+    problems = [
+        Problem(f"trust.{name}", f"{directory} does not exist")
+        for name, directory in (("trusted_dir", trust.trusted_dir), ("revoked_dir", trust.revoked_dir))
+        if name in trust.model_fields_set and not directory.exists()
+    ]
+    try:
+        load_trust(trust.trusted_dir, trust.revoked_dir)
+    except TrustUnreadableError as exc:
+        problems.append(Problem(str(exc.path), exc.reason))
+    return problems
+
+
+def _look_across(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    yield from _find_clashes(tree)
+    yield from _find_strangers(tree)
+
+
+def _find_strangers(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """A rule for a service that has no instance here: its name is misspelt, and another goes unguarded."""
+    sections, trust = tree.get("instance"), tree.get("trust")
+    rules = trust.get("service") if isinstance(trust, dict) else None
+    if not isinstance(sections, list) or not isinstance(rules, dict):
+        return
+    services = {one.get("service") for one in sections if isinstance(one, dict)}
+    for name in rules:
+        if name not in services:
+            yield Problem(f"trust.service.{name}", "no instance here is of this service")
 
 
 def _find_clashes(tree: Mapping[str, Any]) -> Iterator[Problem]:

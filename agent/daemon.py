@@ -71,7 +71,7 @@ async def run_agent(
         boot_id = await asyncio.to_thread(_read_boot_id)
         try:
             tools = Tools(fetcher=downloader, clock=clock, boot_id=boot_id, checkpoint=checkpoint)
-            instances = [_make_instance(section, journal, clock) for section in config.instance]
+            instances = [_make_instance(section, config, journal, clock) for section in config.instance]
             executor = Executor(instances, tools)
             await _clear(downloader)
             await executor.recover()
@@ -122,9 +122,11 @@ async def _clear(downloader: Downloader) -> None:
         log.warning("left-over downloads could not be removed", reason=str(exc))
 
 
-def _make_instance(section: InstanceSection, journal: Journal, clock: Clock) -> Instance:
+def _make_instance(section: InstanceSection, config: AgentConfig, journal: Journal, clock: Clock) -> Instance:
     root = InstallRoot(section.root)
-    return Instance(section, root, _make_service(section, root), _make_check(section, clock), journal)
+    service, check = _make_service(section, root), _make_check(section, clock)
+    policy = config.trust.policy_for(section.service)
+    return Instance(section, root, service, check, journal, policy)
 
 
 def _make_service(section: InstanceSection, root: InstallRoot) -> ServiceManager:

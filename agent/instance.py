@@ -2,7 +2,7 @@
 does."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from agent.journal import Journal, ReleaseMark
 from agent.observation import Observation
 from agent.service import ServiceManager
 from agent.switch import InstallRoot
+from agent.verify import VerificationPolicy
 from releasehand.model.status import ServiceState
 from shared.errors import AttemptError
 from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept
@@ -31,6 +32,7 @@ class Instance:
     service: ServiceManager
     check: HealthCheck
     journal: Journal
+    verification: VerificationPolicy = field(default_factory=VerificationPolicy)
 
     @property
     def id(self) -> str:

@@ -18,7 +18,7 @@ from agent.instance import Instance
 from agent.observation import ProcessMark
 from agent.switch import ReleaseMeta
 from agent.unpack import Limits, unpack
-from agent.verify import verify_digest
+from agent.verify import Request, verify_digest, verify_package
 from releasehand.model.codes import FailureCode
 from releasehand.model.fields import OptionalDigest, Version
 from releasehand.model.status import OperationKind, Phase, TaskResult
@@ -38,6 +38,10 @@ class Fetcher(Protocol):
 
     async def fetch(self, url: str, *, progress: Progress) -> Download:
         """Download the package; cancelling leaves nothing behind. Raises AttemptError."""
+        ...
+
+    async def fetch_sidecar(self, url: str, suffix: str) -> bytes:
+        """The small file beside the package; see agent.download.sidecar. Raises AttemptError."""
         ...
 
 
@@ -142,8 +146,14 @@ class Steps:
         return self._package
 
     async def _verify(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
-        package = await self._obtain(record)
-        verify_digest(package.sha256, record.command.sha256 or record.command.source_sha256)
+        package, command = await self._obtain(record), record.command
+        request = Request(
+            service=self._instance.section.service,
+            version=command.version,
+            url=command.url,
+            sha256=command.sha256 or command.source_sha256,
+        )
+        await verify_package(package, request, self._instance.verification, self._fetcher.fetch_sidecar)
         record = record.model_copy(update={"sha256": package.sha256})
         match plan_fetched(record.command, package.sha256, await self._instance.holding()):
             case AlreadyActive(release):

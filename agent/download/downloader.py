@@ -11,6 +11,7 @@ import aiohttp
 from agent.download.origin import check_url, open_package, open_session
 from agent.download.partial import Download, PartialFile, clear_partials, free_bytes
 from agent.download.policy import DownloadPolicy
+from agent.download.sidecar import fetch_sidecar
 from agent.errors import DownloadTooLargeError, DownloadTooSlowError, NoSpaceError, disk_errors
 from shared.clock import Clock
 from shared.urls import redact_url
@@ -57,6 +58,10 @@ class Downloader:
         """Remove what an agent that died left here; call it before the first `fetch`. A resumed attempt may
         end without another download, which would have done it. Raises NoSpaceError, HostError."""
         await asyncio.to_thread(clear_partials, self._directory)
+
+    async def fetch_sidecar(self, url: str, suffix: str) -> bytes:
+        """The small file beside the package at `url`; see agent.download.sidecar."""
+        return await fetch_sidecar(await self._ready(), url, suffix, self._policy)
 
     async def close(self) -> None:
         """Close all connections. Downloads must have ended; finished ones stay good."""

@@ -15,6 +15,7 @@ from agent.instance import Instance
 from agent.journal import Journal
 from agent.runner import Tools
 from agent.switch import InstallRoot
+from agent.verify import VerificationPolicy
 from releasehand.model.status import OperationKind
 from shared.frames import Execute, Move, Ref
 from tests.fakes.archives import file, tgz
@@ -86,6 +87,7 @@ class Host:
         self.fetcher = FakeFetcher(directory)
         self.checkpoint: Callable[[str], None] = lambda _: None
         self.news = asyncio.Event()
+        self.verification = VerificationPolicy(directory / "trusted.d", directory / "revoked.d")
         self.executor: Executor
         self.journal: Journal
         for version in ("v1", "v2", "v3"):
@@ -102,7 +104,8 @@ class Host:
             root=self.root,
             driver=CommandDriver(type="command", start=("true",)),
         )
-        instance = Instance(section, InstallRoot(self.root), self.service, self.check, self.journal)
+        root = InstallRoot(self.root)
+        instance = Instance(section, root, self.service, self.check, self.journal, self.verification)
         tools = Tools(
             fetcher=self.fetcher,
             clock=self.clock,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.check import Alive
 from agent.download import Download
-from agent.errors import ActivationError, CheckFailedError
+from agent.errors import ActivationError, CheckFailedError, OriginRefusedError
 from agent.observation import Observation, ProcessMark
 from releasehand.model.status import ServiceState
 from shared.errors import AttemptError
@@ -79,6 +79,7 @@ class FakeFetcher:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.packages: dict[str, bytes | AttemptError] = {}
+        self.sidecars: dict[str, bytes | AttemptError] = {}  # by URL, its query left out
         self.fetched: list[str] = []
         self.gate = asyncio.Event()  # closed: a fetch hangs half-way
         self.gate.set()
@@ -96,3 +97,10 @@ class FakeFetcher:
         path = self.directory / f"package-{len(self.fetched)}"
         path.write_bytes(found)
         return Download(path.open("r+b"), path, hashlib.sha256(found).hexdigest(), len(found))
+
+    async def fetch_sidecar(self, url: str, suffix: str) -> bytes:
+        place = url.partition("?")[0] + suffix
+        found = self.sidecars.get(place, OriginRefusedError(place, "the origin answered 404"))
+        if isinstance(found, AttemptError):
+            raise found
+        return found
