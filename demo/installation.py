@@ -16,7 +16,8 @@ from shared.clock import Clock
 _BIN: Final = Path(sys.executable).parent
 _CONTROLLER_READY: Final = "controller started"
 _ORIGIN_READY: Final = "Running on"
-_AGENT_READY: Final = "link was established"
+_AGENT_UP: Final = "agent is ready"
+_AGENT_LINKED: Final = "link was established"
 
 
 class Installation:
@@ -56,8 +57,13 @@ class Installation:
 
     async def start_agent(self, host: str) -> None:
         """Return when it is linked to the controller. Raises DaemonError."""
+        await self.restart_agent(host)
+        await self.agents[host].wait_for(_AGENT_LINKED)
+
+    async def restart_agent(self, host: str) -> None:
+        """Return when it is back at work; the link may come later. Raises DaemonError."""
         self.agents[host].start()
-        await self.agents[host].wait_for(_AGENT_READY)
+        await self.agents[host].wait_for(_AGENT_UP)
 
     async def stop(self) -> None:
         """End every process of the demo, services too. Safe to repeat."""

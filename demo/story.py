@@ -30,7 +30,7 @@ WEB_V1, WEB_V2 = Package("web", "v1"), Package("web", "v2")
 API_V1, API_V2 = Package("api", "v1"), Package("api", "v2")
 WEB_V3 = Package("web", "v3", comes_up=False)
 WEB_V4 = Package("web", "v4", weight_bytes=2048 * KIB)  # 8 s at the origin's slow speed
-API_V3 = Package("api", "v3", weight_bytes=384 * KIB)  # 1.5 s at the origin's slow speed
+API_V3 = Package("api", "v3", weight_bytes=768 * KIB)  # 3 s at the origin's slow speed
 PACKAGES: Final = (WEB_V1, WEB_V2, WEB_V3, WEB_V4, API_V1, API_V2, API_V3)
 VICTIM: Final = "host-2"
 WATCH_EVERY_S: Final = 0.05
@@ -137,14 +137,16 @@ class Story:
         agent, there = self._installation.agents[VICTIM], self._layout.on_host(VICTIM)
         before = await self._witness.ask(there)
         deploy_id = await self._operations.start(API_V3, slowly=True)
-        await self._operations.until(deploy_id, lambda now: _phase_at(now, there) is Phase.DOWNLOADING, note)
+        await self._operations.until(deploy_id, lambda now: _is_downloading(now, there), note)
         await agent.kill()
         note(f"the agent of {VICTIM} is dead, and is started again")
-        asked = await self._watch(before, self._installation.start_agent(VICTIM))
+        asked = await self._watch(before, self._installation.restart_agent(VICTIM))
         ended = await self._operations.finish(deploy_id, Status.COMPLETED, note)
         for task in ended.instances:
             _expect(f"attempts that {task.instance_id} took", 1, task.attempt)
         self._now_live("v3", *self._layout.instances("api"))
+        others = {name: seen for name, seen in before.items() if name not in self._layout.instances("api")}
+        _expect(f"services on {VICTIM} that nothing was deployed to", others, await self._witness.ask(others))
         return f"completed; {' '.join(there)} gave {asked} of {asked} answers while the agent was away"
 
     async def _watch(self, before: Mapping[str, Seen], back: Awaitable[None]) -> int:
@@ -199,8 +201,9 @@ def _expect_kept(ended: RollbackStatus) -> None:
         _expect(f"where {task.instance_id} took its release from", TaskResult.KEPT, task.result)
 
 
-def _phase_at(status: DeployStatus, instances: list[str]) -> Phase | None:
-    return next((task.phase for task in status.instances if task.instance_id in instances), None)
+def _is_downloading(status: DeployStatus, instances: list[str]) -> bool:
+    """Whether the one of `instances` that the deployment is about downloads now."""
+    return any(task.phase == Phase.DOWNLOADING and task.instance_id in instances for task in status.instances)
 
 
 def _names(ended: DeployStatus | RollbackStatus) -> str:
