@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
-from aiohttp import web
-
-from controller.api import ApiDeps, make_api
+from controller.api import ApiDeps, make_api, serve_api
 from controller.bulletin import Bulletin
 from controller.config import ControllerConfig, find_risks, read_agent_tokens, read_api_tokens
 from controller.dispatcher import Dispatcher
@@ -29,7 +27,6 @@ from shared.logs import get_log
 from shared.tls import server_context
 
 VERSION: Final = version("releasehand-daemons")
-API_DRAIN_S: Final = 5.0
 
 log = get_log(__name__)
 
@@ -81,7 +78,10 @@ async def run_controller(config: ControllerConfig, clock: Clock) -> AsyncIterato
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper, health)]
             try:
-                async with _serve_api(api, config) as api_address, _serve_hub(hub, config) as hub_address:
+                async with (
+                    serve_api(api, config.api.host, config.api.port) as api_address,
+                    _serve_hub(hub, config) as hub_address,
+                ):
                     yield Addresses(api_address, hub_address)
             finally:
                 for task in work:
@@ -98,31 +98,15 @@ def _hub_settings(config: ControllerConfig) -> HubSettings:
 
 
 @asynccontextmanager
-async def _serve_api(api: web.Application, config: ControllerConfig) -> AsyncIterator[str]:
-    runner = web.AppRunner(api, access_log=None, shutdown_timeout=API_DRAIN_S)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, config.api.host, config.api.port)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{_bracket(host)}:{port}"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
 async def _serve_hub(hub: Hub, config: ControllerConfig) -> AsyncIterator[str]:
     server = await hub.start()
     try:
         host, port = next(iter(server.sockets)).getsockname()[:2]
-        yield f"{'wss' if config.hub.cert_file else 'ws'}://{_bracket(host)}:{port}"
+        address = f"[{host}]" if ":" in host else host
+        yield f"{'wss' if config.hub.cert_file else 'ws'}://{address}:{port}"
     finally:
         server.close()
         await server.wait_closed()
-
-
-def _bracket(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def until_told(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

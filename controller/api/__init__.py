@@ -2,5 +2,6 @@
 
 from .application import make_api
 from .deps import ApiDeps, ApiStore
+from .server import serve_api
 
-__all__ = ["ApiDeps", "ApiStore", "make_api"]
+__all__ = ["ApiDeps", "ApiStore", "make_api", "serve_api"]

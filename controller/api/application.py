@@ -1,6 +1,7 @@
 """The aiohttp application, made from the table of routes."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -14,8 +15,11 @@ from .middleware import answer_every_request, method_not_allowed, not_found
 from .openapi import build_document
 from .routes import ROUTES
 
-MAX_LINE_BYTES: Final = 64 * 1024
-"""Of the request line. aiohttp itself refuses a longer one, in plain text, before any of this code runs."""
+HANDLER_ARGS: Final[Mapping[str, Any]] = {
+    "auto_decompress": False,  # a compressed body is refused, not unpacked
+    "max_line_size": 64 * 1024,  # of the request line; what is longer is no request that can be read
+}
+
 
 def make_api(deps: ApiDeps) -> web.Application:
     """The application, ready to be served. Stopping it lets all waiting calls go (their rows are read once
@@ -23,7 +27,7 @@ def make_api(deps: ApiDeps) -> web.Application:
     app = web.Application(
         middlewares=[answer_every_request],
         client_max_size=MAX_BODY_BYTES,
-        handler_args={"auto_decompress": False, "max_line_size": MAX_LINE_BYTES},
+        handler_args=dict(HANDLER_ARGS),
     )
     app[DEPS] = deps
     callers = Callers(deps.tokens)

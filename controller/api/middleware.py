@@ -19,7 +19,7 @@ from .errors import ApiError, unavailable
 REQUEST_ID: Final = "X-Request-Id"
 CALLER: Final = web.RequestKey("caller", str)
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}\Z")
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "releasehand"}
+HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "releasehand"}
 
 log = get_log(__name__)
 
@@ -36,7 +36,7 @@ async def answer_every_request(request: web.Request, handler: Handler) -> web.St
     except Exception as exc:  # noqa: BLE001 - the border: whatever it is, the caller gets an envelope
         response = failure(_translate(exc, request, request_id), request_id)
     response.headers[REQUEST_ID] = request_id
-    response.headers.update(_HEADERS)
+    response.headers.update(HEADERS)
     log.info(
         "request answered",
         request_id=request_id,
