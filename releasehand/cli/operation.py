@@ -70,7 +70,7 @@ def stage(task: TaskStatus) -> str:
     """Where a task stands, in one or two words."""
     if task.status in {Status.COMPLETED, Status.FAILED, Status.CANCELLED}:
         return task.status.value
-    if task.waiting_for in _WAITING:
+    if task.waiting_for and task.waiting_for in _WAITING:
         return _WAITING[task.waiting_for]
     return task.phase.value if task.phase else "waiting"
 

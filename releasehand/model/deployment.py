@@ -4,9 +4,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from .codes import FailureCode
 from .fields import (
     MAX_INSTANCES,
     Answer,
+    Empty,
     Name,
     OptionalDigest,
     PackageUrl,
@@ -85,11 +87,11 @@ class TaskStatus(Answer):
     completed_at: Time | None
     updated_at: Time
     error_message: str
-    error_code: str = ""
-    phase: Phase | None = None
+    error_code: FailureCode | Empty = ""
+    phase: Phase | Empty = ""
     attempt: int = 0
-    waiting_for: WaitingFor | None = None
-    result: TaskResult | None = None
+    waiting_for: WaitingFor | Empty = ""
+    result: TaskResult | Empty = ""
     bytes_done: int = 0
     bytes_total: int = 0
 
