@@ -139,6 +139,13 @@ class Uplink:
             )
             await self._journal.renew_incarnation()
             raise LinkLostError(f"{forgot}: it was restored from a copy, so its reports begin anew")
+        if frame.acked < await self._journal.acknowledged_n():
+            # Only another database forgets what it acknowledged: it would wait for those reports for ever.
+            await self._journal.renew_incarnation()
+            raise LinkLostError(
+                "the controller has forgotten reports that it had acknowledged: its database is a new or an old"
+                " one, so reports begin anew"
+            )
         return frame
 
     async def _hello(self) -> Hello:

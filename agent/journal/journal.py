@@ -107,7 +107,9 @@ class Journal:
     async def count_starts(self, records: Sequence[AttemptRecord]) -> list[AttemptRecord]:
         """Note durably, before they are gone on with, that the agent started and found these unfinished."""
         counted = [record.model_copy(update={"starts": record.starts + 1}) for record in records]
-        await self._run(lambda: self._commit([Change(record, report=False) for record in counted], durable=True))
+        await self._run(
+            lambda: self._commit([Change(record, report=False) for record in counted], durable=True)
+        )
         return counted
 
     async def has_report_of(self, ref: Ref) -> bool:
@@ -186,6 +188,15 @@ class Journal:
 
         return await self._run(read)
 
+    async def acknowledged_n(self) -> int:
+        """The newest number that was acknowledged; everything after it waits in the outbox."""
+
+        def read() -> int:
+            row = self._tables.execute("SELECT min(n) FROM outbox").fetchone()
+            return int(row[0]) - 1 if row and row[0] is not None else self.last_n
+
+        return await self._run(read)
+
     async def acknowledge(self, upto: int) -> None:
         """Drop the reports up to `upto`. If that is lost at a power cut, they are sent and acknowledged
         again."""
@@ -197,8 +208,8 @@ class Journal:
         await self._run(drop)
 
     async def renew_incarnation(self) -> None:
-        """Begin a new series of numbers: the controller has seen numbers that this file never gave, so
-        the file is an old copy. What waits in the outbox keeps its order under new numbers."""
+        """Begin a new series of numbers, where this file and the controller's database cannot both be
+        the newest. What waits in the outbox keeps its order under new numbers."""
 
         def renew() -> None:
             with self._transaction(durable=True):
@@ -219,7 +230,7 @@ class Journal:
         def guarded() -> T:
             try:
                 return work()
-            except sqlite3.Error as exc:
+            except (sqlite3.Error, OverflowError) as exc:  # a number of the peer's that fits no row
                 raise translate(exc, self._path) from exc
 
         # Shielded: a call that waits for its turn must not vanish because its caller was cancelled.
@@ -253,7 +264,7 @@ class Journal:
             with self._transaction(durable=durable):
                 for change in changes:
                     self._write(change)
-        except sqlite3.Error:
+        except BaseException:
             self.last_n = last_n
             raise
         self._unsynced |= not durable

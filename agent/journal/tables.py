@@ -123,7 +123,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise DamagedJournalError(f"cannot read {path}: it is damaged")
 
 
-def translate(error: sqlite3.Error, path: Path) -> JournalError:
+def translate(error: Exception, path: Path) -> JournalError:
     """What an SQLite error means to the agent."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _DAMAGED:

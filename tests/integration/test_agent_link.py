@@ -312,6 +312,23 @@ async def test_an_old_copy_of_the_journal_begins_a_new_incarnation(site: Site) -
         assert site.hub.moves[0].n == 1
 
 
+async def test_a_controller_that_lost_its_database_gets_a_new_incarnation(site: Site) -> None:
+    async with site.agent():
+        first = site.execute("v1")
+        await site.hub.send(first)
+        await site.hub.wait_for_end(first.ref)
+    incarnation = site.hub.hellos[-1].incarnation
+    site.hub.recorded.clear()
+    site.hub.moves.clear()
+    async with site.agent():
+        await site.hub.wait_for_link(3)
+        assert site.hub.hellos[2].incarnation != incarnation
+        second = site.execute("v2")
+        await site.hub.send(second)
+        await site.hub.wait_for_end(second.ref)
+        assert site.hub.moves[0].n == 1
+
+
 def spoil_token(site: Site) -> None:
     (site.directory / "token").write_text("wrong")
 
