@@ -152,9 +152,9 @@ class _Find(Protocol):
 
 def _move_of(action: Action) -> TaskMove | None:
     match action:
-        case Start(move=move) | Wait(move=move):
+        case Start(move=move) | SendAgain(move=move) | Wait(move=move):
             return move
-        case SendAgain() | SendCancel():
+        case SendCancel():
             return None
 
 

@@ -67,7 +67,11 @@ class Link:
         self._incarnation = hello.incarnation
         self._socket, self._deps = socket, deps
         self._session = Session(
-            now=deps.clock.monotonic(), heartbeat_s=deps.heartbeat_s, jitter=random.random, received=received
+            now=deps.clock.monotonic(),
+            heartbeat_s=deps.heartbeat_s,
+            jitter=random.random,
+            received=received,
+            peer_incarnation=hello.incarnation,
         )
         self._outgoing = asyncio.Event()
         self._presence = Presence.ONLINE
@@ -113,7 +117,7 @@ class Link:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read())
                 group.create_task(self._write())
-        except* LinkClosedError as errors:
+        except* (LinkClosedError, QueueFullError) as errors:
             self._over = self._over or str(errors.exceptions[0])
         except* ConnectionClosed as errors:
             self._over = self._over or f"connection closed: {errors.exceptions[0]}"
