@@ -22,7 +22,7 @@ from controller.core.refusals import (
 from controller.core.task import Event, Task, TaskMove, cancel
 from releasehand.model import PREVIOUS, FailureCode, OperationKind, Presence, Status, WaitingFor
 
-from . import events, history, moves, sources, tasks
+from . import events, history, moves, operations, sources, tasks
 from .tables import AGENT, INSTANCE, OPERATION, TASK
 
 _PLACE_TAKEN = 0
@@ -89,6 +89,7 @@ async def accept(
         operation, "accepted", now, message=f"{order.kind} of {service} {order.version}"
     )
     await events.append(conn, [accepted, *(events.of_task(task, "accepted", now) for task in new)])
+    await _settle_stillborn(conn, operation, [task for task in new if not task.is_open], now)
     row = (await conn.execute(select(OPERATION).where(OPERATION.c.id == operation))).one()
     superseded = [task.id for task in held]
     return AcceptedRow(row, [task.id for task in new if task.is_open] + superseded, repeated=False)
@@ -179,6 +180,17 @@ async def _supersede(conn: AsyncConnection, held: Sequence[Task], now: datetime)
             behind[task.instance_id] = task.behind  # it never ran: what it waited for may still run
     await moves.apply(conn, changes, now)
     return behind
+
+
+async def _settle_stillborn(
+    conn: AsyncConnection, operation: int, stillborn: Sequence[Task], now: datetime
+) -> None:
+    """Tasks that failed as they were accepted move no more: if there are no others, the operation has
+    ended."""
+    if stillborn:
+        ends = [TaskMove(task, task, Event.FAILED, task.error_message) for task in stillborn]
+        await events.append(conn, events.of_moves(ends, now))
+        await operations.settle(conn, [operation], now)
 
 
 async def _name_successors(conn: AsyncConnection, held: Sequence[Task], new: Sequence[Task]) -> None:

@@ -36,7 +36,7 @@ _DESCRIBED: Final = (
 AT_WORK: Final = or_(
     INSTANCE.c.unknown_task.is_not(None),
     select(TASK.c.id)
-    .where(TASK.c.instance_id == INSTANCE.c.instance_id, TASK.c.status == Status.IN_PROGRESS)
+    .where(TASK.c.instance_id == INSTANCE.c.instance_id, tasks.IS_OPEN, TASK.c.status == Status.IN_PROGRESS)
     .exists(),
 )
 """A task of ours may be changing what is live on the instance."""

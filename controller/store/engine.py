@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -124,8 +124,10 @@ class _translated:  # noqa: N801 - used like a function
         return None
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if isinstance(exc, (OperationalError, InterfaceError, PoolTimeoutError)) or (
-            isinstance(exc, DBAPIError) and exc.connection_invalidated
+        if (
+            isinstance(exc, (OperationalError, InterfaceError, PoolTimeoutError))
+            or type(exc) is DatabaseError  # SQLite: no database, or a damaged one
+            or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
         ):
             raise StoreUnavailableError(f"cannot use the database: {_first_line(exc)}") from exc
 

@@ -23,7 +23,7 @@ async def read(conn: AsyncConnection, period: Period, now: datetime) -> SystemSt
     """Operations that ended within the period, and instances as they are now."""
     rows = await conn.execute(
         select(OPERATION.c.kind, OPERATION.c.status, func.count())
-        .where(OPERATION.c.ended_at > now - SPAN[period])
+        .where(OPERATION.c.kind.in_(list(OperationKind)), OPERATION.c.ended_at > now - SPAN[period])
         .group_by(OPERATION.c.kind, OPERATION.c.status)
     )
     counts = {(OperationKind(kind), Status(status)): count for kind, status, count in rows}

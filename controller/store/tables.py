@@ -116,6 +116,12 @@ class TaskRow(Row, table=True):
             "ix_task_retry_at", "retry_at", sqlite_where=text(BACKOFF_SQL), postgresql_where=text(BACKOFF_SQL)
         ),
         Index("ix_task_operation", "operation", "status"),
+        Index(
+            "ix_task_instance_id",
+            "instance_id",
+            sqlite_where=text(OPEN_SQL),
+            postgresql_where=text(OPEN_SQL),
+        ),
         Index("ix_task_agent_id", "agent_id", sqlite_where=text(OPEN_SQL), postgresql_where=text(OPEN_SQL)),
     )
 

@@ -185,6 +185,13 @@ def upgrade() -> None:
             postgresql_where=sa.text("status IN ('pending', 'in_progress')"),
         )
         batch_op.create_index(
+            "ix_task_instance_id",
+            ["instance_id"],
+            unique=False,
+            sqlite_where=sa.text("status IN ('pending', 'in_progress')"),
+            postgresql_where=sa.text("status IN ('pending', 'in_progress')"),
+        )
+        batch_op.create_index(
             "ix_task_closes_at",
             ["closes_at"],
             unique=False,
@@ -231,6 +238,11 @@ def downgrade() -> None:
         )
         batch_op.drop_index(
             "ix_task_agent_id",
+            sqlite_where=sa.text("status IN ('pending', 'in_progress')"),
+            postgresql_where=sa.text("status IN ('pending', 'in_progress')"),
+        )
+        batch_op.drop_index(
+            "ix_task_instance_id",
             sqlite_where=sa.text("status IN ('pending', 'in_progress')"),
             postgresql_where=sa.text("status IN ('pending', 'in_progress')"),
         )
