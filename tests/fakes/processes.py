@@ -74,11 +74,10 @@ class Daemon:
 
     async def wait_for_log(self, text: str, *, count: int = 1) -> None:
         """Wait until `text` stands `count` times in its log since its start, however long it runs then."""
-        try:
+        with suppress(TimeoutError):
             await until(lambda: self.log().count(text) >= count or not self.runs, within_s=_READY_WITHIN_S)
-        finally:
-            said = self.log()
-            assert said.count(text) >= count, f"{self.name} did not say {text!r}:\n{said[-_SHOWN_LOG_CHARS:]}"
+        said = self.log()
+        assert said.count(text) >= count, f"{self.name} did not say {text!r}:\n{said[-_SHOWN_LOG_CHARS:]}"
 
     def log(self) -> str:
         """What it has logged since its last start."""

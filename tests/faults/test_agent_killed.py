@@ -36,6 +36,7 @@ def test_the_crossings_cover_every_live_phase_and_the_sample_too() -> None:
         assert {crossing.phase for crossing in chosen} >= LIVE
 
 
+@pytest.mark.timeout(180)  # a shared machine may be slow; each wait inside has its own deadline
 async def test_an_agent_that_is_killed_goes_on_where_it_was(
     wave: list[Crossing], tmp_path: Path, tally: Tally
 ) -> None:

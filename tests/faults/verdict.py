@@ -60,10 +60,11 @@ def _judge_task(story: Story) -> Iterator[str]:
         ("version", found.version, story.live),
         ("current_version", found.current_version, story.live),
         ("error_code", found.error_code, story.error_code),
-        ("waiting_for", found.waiting_for, None),
     ):
         if is_ != should:
             yield f"the task's {name} is {is_!r} instead of {should!r} ({found.error_message})"
+    if found.waiting_for:
+        yield f"the task has ended and waits for {found.waiting_for}"
 
 
 def _judge_journal(host: Host, story: Story) -> Iterator[str]:
