@@ -75,7 +75,7 @@ async def run_agent(
             executor = Executor(instances, tools)
             await _clear(downloader)
             await executor.recover()
-            pulse = Pulse(executor, disk=config.state_dir, clock=clock)
+            pulse = Pulse(executor, disk=config.state_dir, position=lambda: journal.last_n, clock=clock)
             await pulse.look()
             identity = Identity(
                 config.agent_id, agent_version(), socket.gethostname(), boot_id, config.metadata

@@ -3,6 +3,7 @@ memory."""
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
@@ -29,9 +30,11 @@ class Instances(Protocol):
 class Pulse:
     """Keep `run` running; `heartbeat` answers at once with the newest look."""
 
-    def __init__(self, instances: Instances, *, disk: Path, clock: Clock) -> None:
-        """Free space is told of the file system of `disk`."""
-        self._instances, self._disk, self._clock = instances, disk, clock
+    def __init__(
+        self, instances: Instances, *, disk: Path, position: Callable[[], int], clock: Clock
+    ) -> None:
+        """Free space is told of the file system of `disk`; `position` is the number of the newest report."""
+        self._instances, self._disk, self._position, self._clock = instances, disk, position, clock
         self._newest = Heartbeat()
 
     def heartbeat(self) -> Heartbeat:
@@ -50,7 +53,10 @@ class Pulse:
     async def look(self) -> None:
         """Look once. Raises JournalError, psutil.Error, OSError."""
         host = await asyncio.to_thread(_measure, self._disk)
-        self._newest = Heartbeat(host=host, instances=await self._instances.pulses())
+        position = self._position()
+        instances = await self._instances.pulses()
+        if position == self._position():  # else some of it was seen before the report and some after it
+            self._newest = Heartbeat(host=host, instances=instances, last_n=position)
 
 
 def _measure(disk: Path) -> HostLoad:
