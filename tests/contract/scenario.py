@@ -123,6 +123,9 @@ def play(stage: Stage) -> Record:
     act.cancel("rollback", rollback, "pending")
     act.look("rollback", rollback, "cancelled", WAIT)
 
+    act.deploy("deploy-late", "v1.2.3", "instance-4", timeout=1)
+    act.look("deployment", "deploy-late", "failed", WAIT)
+
     # good
     courses["v1.2.3"] = Course(hold=Phase.DOWNLOADING)
     act.deploy("deploy-good", "v1.2.3", "instance-1", "instance-2", timeout=300, retry_count=3)
@@ -149,6 +152,14 @@ def play(stage: Stage) -> Record:
     act.cancel("deployment", "deploy-regretted", "in_progress")
     act.look("deployment", "deploy-regretted", "cancelled", WAIT)
     act.cancel("deployment", "deploy-regretted", "repeated")
+
+    # cancelled between two attempts
+    courses["v1.5.0"] = Course(fail=FailureCode.DOWNLOAD_FAILED)
+    act.deploy("deploy-unlucky", "v1.5.0", "instance-1", retry_count=10)
+    stage.run(act.host.wait_until_failed("v1.5.0"))
+    act.look("deployment", "deploy-unlucky", "in_progress")
+    act.cancel("deployment", "deploy-unlucky", "between two attempts")
+    act.look("deployment", "deploy-unlucky", "cancelled", WAIT)
 
     # one instance back, and cancelled on its way
     courses["v1.2.2"] = Course(hold=Phase.STAGED)

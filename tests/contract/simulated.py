@@ -127,6 +127,19 @@ class SimulatedAgent:
                 )
             )
 
+    async def wait_until_failed(self, version: str) -> None:
+        """Return when the controller has recorded that an attempt at `version` failed."""
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: (
+                    self._acked == len(self._moves)
+                    and any(
+                        one.phase is Phase.FAILED and one.execute.version == version
+                        for one in self._attempts.values()
+                    )
+                )
+            )
+
     def go_on(self, version: str) -> None:
         """Let what is held go to its end."""
         self.courses.pop(version, None)
@@ -286,6 +299,7 @@ class SimulatedAgent:
                 active=release(copy.service, copy.active),
                 releases=self._kept(copy),
                 sha256=digest(copy.service, execute.version),
+                state=copy.state,
             )
         move = Move(
             **execute.ref.model_dump(),

@@ -118,6 +118,13 @@ def test_a_cancel_carries_both_ids_and_the_other_is_empty(
     assert {data["status"] for data in record.of(function, "pending")} == {"cancelled"}  # nothing was sent
 
 
+def test_a_task_that_its_agent_never_took_says_so(record: Record) -> None:
+    [data] = [one for one in record.of("GetDeploymentStatus", "failed") if one["deploy_id"] == "deploy-late"]
+    [task] = data["instances"]
+    assert (task["error_code"], task["attempt"], task["started_at"]) == ("agent_offline", 0, None)
+    assert "host-3" in task["error_message"]
+
+
 def test_a_repeated_cancel_answers_the_first_time(record: Record) -> None:
     [first] = record.of("CancelDeployment", "in_progress")
     [again] = record.of("CancelDeployment", "repeated")
@@ -195,7 +202,7 @@ def test_stats_count_what_ended_and_what_is_well(record: Record) -> None:
     first, last = answers[0], answers[-1]
     assert first["deployments"]["total"] == first["rollbacks"]["total"] == 0
     deployments = {key: last["deployments"][key] for key in ("success", "failed", "cancelled")}
-    assert deployments == {"success": 1, "failed": 2, "cancelled": 2}
+    assert deployments == {"success": 1, "failed": 3, "cancelled": 3}
     rollbacks = {key: last["rollbacks"][key] for key in ("success", "failed", "cancelled")}
     assert rollbacks == {"success": 3, "failed": 1, "cancelled": 3}
 

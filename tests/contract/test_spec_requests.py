@@ -187,6 +187,25 @@ def test_the_retry_count_is_what_further_attempts_are_left(
     assert read_task(stage, instance, "retries_left") == retries
 
 
+def test_a_status_lists_every_instance_unless_a_part_is_asked_for(stage: Stage, spare: Iterator[str]) -> None:
+    instances = [next(spare) for _ in range(5)]
+    body = minimal("ExecuteDeployment", instances[0]) | {"instances": instances}
+    path = f"/v1/deployment/{stage.call('POST', '/v1/deployment', body).data['deploy_id']}"
+    for query, expected in {
+        "": instances,
+        "?instance_limit=&instance_offset=&instance_status=": instances,
+        "?instance_limit=0": instances,
+        "?instance_limit=2": instances[:2],
+        "?instance_offset=3": instances[3:],
+        "?instance_limit=2&instance_offset=1": instances[1:3],
+        "?instance_status=pending": instances,
+        "?instance_status=failed": [],
+    }.items():
+        data = stage.call("GET", path + query).data
+        assert [one["instance_id"] for one in data["instances"]] == expected
+        assert data["progress"]["total"] == 5
+
+
 def accepted(stage: Stage) -> list[tuple[Any, ...]]:
     """What an accepted call would change. Nothing else does: the dispatcher may still note why tasks wait."""
     return stage.query(
