@@ -1,7 +1,6 @@
 """releasehand-agent: the command line of the daemon on a host."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -57,10 +56,9 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
     configure_logs(settings.log_format)
     try:
         asyncio.run(run_agent(settings))
-    except* (ReleasehandError, OSError) as group:
-        for one in _leaves(group):
-            get_log("agent").error("agent could not go on", reason=str(one))
-        sys.exit(CANNOT_RUN)
+    except (ReleasehandError, OSError) as exc:
+        get_log("agent").error("agent could not go on", reason=str(exc))
+        raise typer.Exit(CANNOT_RUN) from None
 
 
 @config_app.command("check")
@@ -85,14 +83,6 @@ def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:
     for problem in problems:
         typer.echo(f"  {problem}", err=True)
     raise typer.Exit(BAD_CONFIG)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for one in group.exceptions:
-        if isinstance(one, BaseExceptionGroup):
-            yield from _leaves(one)
-        else:
-            yield one
 
 
 def main() -> None:

@@ -131,7 +131,7 @@ class Backlog:
             self.stop.set()
         self._raise_newest(command.ref)
         self._put(record)
-        log = self._log.bind(operation_id=command.operation_id, version=command.version)
+        log = self._log.bind(deploy_id=command.operation_id, version=command.version)
         log.info("command was accepted", **_numbers(command.ref))
 
     async def _stop_one(self, ref: Ref) -> None:

@@ -1,6 +1,8 @@
 """What a move of an attempt changes besides its phase: the account of its end, the marks on releases,
 the instance."""
 
+from collections.abc import Sequence
+
 from agent.core.record import AttemptRecord
 from agent.core.wording import describe_end, shorten
 from agent.instance import Instance
@@ -11,37 +13,33 @@ from shared.frames import MAX_MESSAGE_CHARS, AttemptEnd, Kept
 
 
 async def change_for(instance: Instance, record: AttemptRecord, *, log_tail: str = "") -> Change:
-    """The whole change that belongs to `record` having entered its phase; an end is read back from the
-    disk here.
+    """The whole change that belongs to `record` having entered its phase; an end is read back from the disk
+    here, and a disk that cannot be read does not keep it from being told.
 
     Raises JournalError."""
-    marks = await _marks_for(instance, record)
-    broken = {Phase.DONE: "", Phase.REVERTED: ""}.get(record.phase)
-    if not record.live:
-        active, kept, trouble = await instance.live_now()
-        seen = await instance.observe()
-        failure = record.failure
-        message = describe_end(record, active, trouble)
-        end = AttemptEnd(
-            code=failure.code if failure else None,
-            message=message,
-            result=record.result if record.phase is Phase.DONE else None,
-            active=active,
-            state=seen.state,
-            reason=""
-            if seen.state is ServiceState.RUNNING or not active.release
-            else shorten(seen.detail, MAX_MESSAGE_CHARS),
-            releases=_marked(kept, marks),
-            sha256=record.sha256,
-            log_tail=log_tail,
-        )
-        record = record.model_copy(update={"end": end})
-        if record.phase is Phase.BROKEN:
-            broken = message
-    return Change(record, releases=marks, broken=broken)
+    if record.live:
+        return Change(record, releases=_marks_for(record, ()))
+    active, kept, trouble = await instance.live_now()
+    marks = _marks_for(record, kept)
+    seen = await instance.observe()
+    unwell = bool(active.release) and seen.state is not ServiceState.RUNNING
+    failure = record.failure
+    end = AttemptEnd(
+        code=failure.code if failure else None,
+        message=describe_end(record, active, trouble),
+        result=record.result if record.phase is Phase.DONE else None,
+        active=active,
+        state=seen.state,
+        reason=shorten(seen.detail, MAX_MESSAGE_CHARS) if unwell else "",
+        releases=_marked(kept, marks),
+        sha256=record.sha256,
+        log_tail=log_tail,
+    )
+    broken = {Phase.DONE: "", Phase.REVERTED: "", Phase.BROKEN: end.message}.get(record.phase)
+    return Change(record.model_copy(update={"end": end}), releases=marks, broken=broken)
 
 
-async def _marks_for(instance: Instance, record: AttemptRecord) -> tuple[ReleaseMark, ...]:
+def _marks_for(record: AttemptRecord, kept: Sequence[Kept]) -> tuple[ReleaseMark, ...]:
     target = ReleaseMark(record.target, record.command.version, record.sha256, good=None)
     match record.left, record.phase:
         case Phase.UNPACKING, Phase.STAGED:
@@ -50,12 +48,11 @@ async def _marks_for(instance: Instance, record: AttemptRecord) -> tuple[Release
             return (_with(target, good=True),)
         case _, Phase.REVERTING if record.target != record.previous:
             return (_with(target, good=False),)
-        case Phase.REVERTING, Phase.REVERTED if record.previous:
-            kept = await instance.kept()
+        case Phase.REVERTING, Phase.REVERTED:
+            previous = [one for one in kept if one.release == record.previous]
             return tuple(
                 ReleaseMark(one.release, one.version, one.sha256, good=True, activated=True)
-                for one in kept
-                if one.release == record.previous
+                for one in previous
             )
         case _:
             return ()
@@ -65,7 +62,7 @@ def _with(mark: ReleaseMark, *, good: bool) -> ReleaseMark:
     return ReleaseMark(mark.release, mark.version, mark.sha256, good=good, activated=good)
 
 
-def _marked(kept: list[Kept], marks: tuple[ReleaseMark, ...]) -> list[Kept]:
+def _marked(kept: Sequence[Kept], marks: tuple[ReleaseMark, ...]) -> list[Kept]:
     """The kept releases as they will be marked by the change that reports them."""
     news = {mark.release: mark.good for mark in marks}
     return [one.model_copy(update={"good": news.get(one.release, one.good)}) for one in kept]

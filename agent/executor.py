@@ -2,13 +2,13 @@
 disk."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from agent.core.record import AttemptRecord
 from agent.instance import Instance
 from agent.runner import Runner, Tools
 from releasehand.model.status import Phase
-from shared.errors import AttemptError
 from shared.frames import (
     Execute,
     InstancePulse,
@@ -20,6 +20,8 @@ from shared.frames import (
     Wanted,
 )
 from shared.logs import get_log
+
+T = TypeVar("T")
 
 log = get_log(__name__)
 
@@ -33,11 +35,9 @@ class Executor:
         self._refused: Mapping[str, str] = {}
 
     async def recover(self) -> None:
-        """Decide how everything unfinished goes on; durable on return. Raises JournalError, and
-        AttemptError when an instance's root cannot be used."""
-        async with asyncio.TaskGroup() as group:
-            for runner in self._runners.values():
-                group.create_task(runner.recover())
+        """Decide how everything unfinished goes on; durable on return. Raises JournalError."""
+        for runner in self._runners.values():
+            await runner.recover()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -120,18 +120,12 @@ class Executor:
         ]
 
     async def states(self) -> list[InstanceState]:
-        """Every instance as its disk and its service show it now."""
-        return [await self._state(runner) for runner in self._runners.values()]
+        """Every instance as its disk and its service show it now. Raises JournalError."""
+        return await _all(self._state(runner) for runner in self._runners.values())
 
     async def pulses(self) -> list[InstancePulse]:
-        """The short form, for heartbeats."""
-        pulses = []
-        for runner in self._runners.values():
-            try:
-                pulses.append(await runner.instance.pulse())
-            except AttemptError as exc:
-                pulses.append(InstancePulse(instance_id=runner.instance.id, reason=str(exc)))
-        return pulses
+        """The short form, for heartbeats. Raises JournalError."""
+        return await _all(runner.instance.pulse() for runner in self._runners.values())
 
     async def _state(self, runner: Runner) -> InstanceState:
         instance, section = runner.instance, runner.instance.section
@@ -151,3 +145,13 @@ class Executor:
             revert_timeout_s=section.revert_timeout_s,
             metadata=section.metadata,
         )
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, worked on together, in their order. Raises the first JournalError."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # the journal is one for all: the others say the same
+    return [task.result() for task in tasks]

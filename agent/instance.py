@@ -76,8 +76,10 @@ class Instance:
 
     async def adopt(self) -> None:
         """Tell a journal that never heard of this instance what is on its disk: the active release is
-        taken for good, since it is what runs."""
-        active, kept, _ = await self.live_now()
+        taken for good, since it is what runs. Raises HostError; a `current` that names nothing of ours
+        adopts nothing as active."""
+        kept = await self.kept()
+        active, _, _ = await self.live_now()
         marks = [
             ReleaseMark(
                 release=one.release,

@@ -68,10 +68,15 @@ class Runner:
     async def recover(self) -> None:
         """Make the root usable and decide how unfinished attempts go on; durable on return.
 
-        Raises JournalError, and AttemptError when the root cannot be used."""
-        await asyncio.to_thread(self.instance.root.prepare)
-        await asyncio.to_thread(self.instance.root.clear_staging)
-        await self.instance.adopt()
+        A root that cannot be used is told in every answer about the instance, and is no reason not to start.
+        Raises JournalError."""
+        try:
+            await asyncio.to_thread(self.instance.root.prepare)
+            await asyncio.to_thread(self.instance.root.clear_staging)
+            await self.instance.adopt()
+        except AttemptError as exc:
+            log = get_log(__name__, instance_id=self.instance.id)
+            log.error("root could not be made ready", reason=str(exc))  # noqa: TRY400 - no bug of ours
         records = await self.instance.journal.attempts(self.instance.id)
         unfinished = [record for record in records if record.live]
         if unfinished:
@@ -95,6 +100,8 @@ class Runner:
             finally:
                 await self._tidy()
             self.backlog.working, self.progress = None, None
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError  # it came together with an error, which was told in its stead
 
     # after a start
 
@@ -209,7 +216,7 @@ class Runner:
             try:
                 change = await change_for(self.instance, record, log_tail=await self._log_tail(record))
                 await self.instance.journal.commit(change)
-            except (JournalError, AttemptError) as exc:
+            except JournalError as exc:
                 self._log_of(record).error("move could not be written down; trying again", reason=str(exc))
                 await self._tools.clock.sleep(JOURNAL_RETRY_S)
             else:
@@ -259,7 +266,7 @@ class Runner:
         command, ref = record.command, record.ref
         return get_log(
             __name__,
-            operation_id=command.operation_id,
+            deploy_id=command.operation_id,
             instance_id=ref.instance_id,
             service=command.service,
             version=command.version,

@@ -123,6 +123,7 @@ class Steps:
     async def _plan(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
         command = record.command
         _refuse_misfit(record, self._instance.section.service)
+        await finish(asyncio.to_thread(self._instance.root.prepare))  # it may have been removed meanwhile
         match plan_start(command, await self._instance.holding()):
             case AlreadyActive(release):
                 return Outcome.ALREADY, _with(record, release, TaskResult.ALREADY_ACTIVE)

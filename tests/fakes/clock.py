@@ -12,6 +12,7 @@ class FakeClock:
     def __init__(self, monotonic_s: float = 1_000.0) -> None:
         self._start_s = self._now_s = monotonic_s
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self.slept = asyncio.Event()  # set by each sleep that began
 
     def now(self) -> datetime:
         return START + timedelta(seconds=self._now_s - self._start_s)
@@ -25,7 +26,12 @@ class FakeClock:
             future.set_result(None)
         else:
             self._sleepers.append((self._now_s + seconds, future))
+            self.slept.set()
         await future
+
+    def sleeps_for(self, seconds: float) -> bool:
+        """Whether somebody sleeps that will wake exactly that much later."""
+        return any(at == self._now_s + seconds and not future.done() for at, future in self._sleepers)
 
     def advance(self, seconds: float) -> None:
         self._now_s += seconds

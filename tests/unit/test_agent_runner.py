@@ -1,6 +1,7 @@
 """One instance's attempts over real disks and a real journal: what is done, left and reported."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -367,3 +368,72 @@ async def test_a_command_that_fits_no_instance_here_touches_nothing(
     assert end.end.code is FailureCode.HOST_ERROR
     assert host.fetcher.fetched == []
     assert list((host.root / "releases").iterdir()) == []
+
+
+async def test_a_root_that_cannot_be_used_keeps_no_agent_from_starting(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.root.write_text("somebody put a file here")
+    async with host.boot():
+        [state] = await host.executor.states()
+        assert "cannot use" in state.reason
+        end = await host.carry_out(deploy("v1", 1))
+        assert end.end is not None
+        assert end.end.code is FailureCode.HOST_ERROR
+        assert "what is live cannot be told" in end.end.message
+    host.root.unlink()
+    async with host.boot():
+        assert (await host.carry_out(deploy("v1", 2))).entered is Phase.DONE
+
+
+async def test_a_root_that_was_removed_is_made_again(host: Host) -> None:
+    await host.carry_out(deploy("v1", 1))
+    shutil.rmtree(host.root)
+    end = await host.carry_out(deploy("v1", 2))
+    assert end.entered is Phase.DONE
+    assert host.live_version == "v1"
+
+
+async def test_releases_found_by_a_new_journal_are_adopted(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    async with host.boot():
+        await host.carry_out(deploy("v1", 1))
+        await host.carry_out(deploy("v2", 2))
+    for name in ("agent.db", "agent.db-wal", "agent.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    async with host.boot():
+        [state] = await host.executor.states()
+        assert state.generation == 0
+        assert state.active.version == "v2"
+        assert {one.version: one.good for one in state.releases} == {"v1": None, "v2": True}
+        end = await host.carry_out(deploy("v2", 3, sha256=digest_of("v2")))
+        assert end.end is not None
+        assert end.end.result is TaskResult.ALREADY_ACTIVE
+
+
+async def test_a_step_that_meets_a_bug_fails_its_attempt_alone(host: Host) -> None:
+    def stumble(name: str) -> None:
+        if name == "unpacked":
+            raise RuntimeError("a bug")
+
+    host.checkpoint = stumble
+    end = await host.carry_out(deploy("v1", 1))
+    assert end.end is not None
+    assert end.end.code is FailureCode.HOST_ERROR
+    assert "bug (RuntimeError)" in end.end.message
+    host.checkpoint = lambda _: None
+    assert (await host.carry_out(deploy("v1", 2))).entered is Phase.DONE
+
+
+async def test_a_journal_that_refuses_holds_the_attempt_where_it_is(host: Host) -> None:
+    host.check.gate.clear()
+    await host.executor.execute(deploy("v1", 1))
+    await host.check.entered.wait()
+    await host.journal._run(lambda: host.journal._tables.execute("PRAGMA query_only=ON"))
+    host.check.gate.set()
+    while not host.clock.sleeps_for(1.0):
+        await asyncio.wait_for(host.clock.slept.wait(), 5)
+        host.clock.slept.clear()
+    assert host.executor.open_attempts()[0].phase is Phase.CHECKING
+    await host.journal._run(lambda: host.journal._tables.execute("PRAGMA query_only=OFF"))
+    host.clock.advance(1)
+    assert (await host.wait_for_end(ref_of(1))).entered is Phase.DONE
