@@ -83,7 +83,9 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
             else:
-                if writer not in self._frozen and writer.can_write_eof():
+                if writer in self._frozen:
+                    await asyncio.Event().wait()  # the far side is not told of this end either
+                if writer.can_write_eof():
                     writer.write_eof()
                     return
         for one in both:

@@ -4,7 +4,7 @@ It runs by itself with the standard library alone. `release.txt` beside it holds
 
     good    comes up
     sick    answers 500 once, then ends: it does not come up
-    deadly  kills its parent, which is the agent that starts it
+    deadly  kills its parent, which is the agent that starts it, and ends
     gated   answers 503 until the file named by GATE is there
 """
 
@@ -20,6 +20,7 @@ def main() -> None:
     os.write(starts, f"{version} {os.getpid()}\n".encode())
     if manner == "deadly":
         os.kill(os.getppid(), signal.SIGKILL)
+        return
     gate = Path(os.environ["GATE"])
     with socket.create_server(("127.0.0.1", int(os.environ["RELEASEHAND_PORT"]))) as server:
         while True:
