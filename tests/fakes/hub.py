@@ -47,6 +47,7 @@ class FakeHub:
         self.refused: list[RefusedInstance] = []
         self.acknowledges = True
         self.heartbeat_s = 10.0
+        self.reconnect_window_s = 0.0
         self.token = TOKEN
         self._changed = asyncio.Condition()
         self._link: ServerConnection | None = None
@@ -104,7 +105,7 @@ class FakeHub:
             server_time=self.clock.now(),
             heartbeat_interval_s=self.heartbeat_s,
             session_epoch=len(self.hellos) + 1,
-            reconnect_window_s=0,
+            reconnect_window_s=self.reconnect_window_s,
             acked=acked,
             wanted=self.wanted(hello),
             refused=self.refused,
