@@ -59,6 +59,7 @@ class Stage:
     addresses: Addresses
     http: aiohttp.ClientSession
     _links: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = field(default_factory=dict)
+    _columns: dict[str, str] = field(default_factory=dict)
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Do `work` on the stage's loop and wait for it, from the test's thread."""
@@ -114,17 +115,30 @@ class Stage:
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table, without what heartbeats move."""
-        rows: dict[str, list[tuple[Any, ...]]] = {}
-        for (table,) in self.query("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
-            columns = [column for (column,) in self.query("SELECT name FROM pragma_table_info(?)", table)]
-            kept = ", ".join(f'"{column}"' for column in columns if (table, column) not in LIVELY)
-            rows[table] = self.query(f"SELECT {kept} FROM {table} ORDER BY 1")  # noqa: S608 - its own names
-        return rows
+        with closing(self._open()) as database:
+            if not self._columns:
+                self._columns = _find_columns(database)
+            return {
+                table: database.execute(f"SELECT {columns} FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+                for table, columns in self._columns.items()
+            }
 
     def query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         """Look into the database by a connection of our own."""
-        with closing(sqlite3.connect(f"file:{self.folder}/controller.db?mode=ro", uri=True)) as database:
+        with closing(self._open()) as database:
             return database.execute(statement, values).fetchall()
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.folder}/controller.db?mode=ro", uri=True)
+
+
+def _find_columns(database: sqlite3.Connection) -> dict[str, str]:
+    """By table, the columns that only a call or a report changes."""
+    found: dict[str, str] = {}
+    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        columns = database.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
+        found[table] = ", ".join(f'"{name}"' for (name,) in columns if (table, name) not in LIVELY)
+    return found
 
 
 async def at_once(calls: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
