@@ -23,7 +23,12 @@ def sidecar_url(url: str, suffix: str) -> str:
 
 
 async def fetch_sidecar(
-    session: aiohttp.ClientSession, url: str, suffix: str, policy: DownloadPolicy
+    session: aiohttp.ClientSession,
+    url: str,
+    suffix: str,
+    policy: DownloadPolicy,
+    *,
+    timeout_s: float = SIDECAR_TIMEOUT_S,
 ) -> bytes:
     """Return the whole file beside the package at `url`, at most MAX_SIDECAR_BYTES, in memory.
 
@@ -35,7 +40,7 @@ async def fetch_sidecar(
     content = bytearray()
     try:
         async with (
-            asyncio.timeout(SIDECAR_TIMEOUT_S),
+            asyncio.timeout(timeout_s),
             open_package(session, target, policy) as response,
         ):
             async for chunk in response.content.iter_any():
@@ -43,5 +48,5 @@ async def fetch_sidecar(
                 if len(content) > MAX_SIDECAR_BYTES:
                     raise DownloadTooLargeError(shown, f"it is larger than {MAX_SIDECAR_BYTES} bytes")
     except TimeoutError:
-        raise DownloadTooSlowError(shown, f"it did not come within {SIDECAR_TIMEOUT_S:g} s") from None
+        raise DownloadTooSlowError(shown, f"it did not come within {timeout_s:g} s") from None
     return bytes(content)
