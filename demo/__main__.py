@@ -51,7 +51,7 @@ async def run(*, keep: bool) -> int:
             raise
         screen.say()
         for reason in reasons:
-            screen.say(f"    {reason}", "red")
+            screen.tell(reason, "red")
         screen.say()
         screen.say("The demo failed; no process is left. The logs tell more:")
         screen.say(f"  daemons    {folder}/logs/")

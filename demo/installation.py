@@ -45,6 +45,11 @@ class Installation:
         """All of them, in the order in which they are stopped."""
         return [*self.agents.values(), self.controller, self.origin]
 
+    def check(self) -> None:
+        """Raises DaemonError for a daemon that ended by itself: that explains whatever failed."""
+        for daemon in self.daemons:
+            daemon.check()
+
     async def start_controller(self) -> None:
         """Return when it listens. Raises DaemonError."""
         self.controller.start()

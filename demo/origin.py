@@ -4,6 +4,7 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +40,10 @@ class Origin:
         response.content_length = len(content)
         await response.prepare(request)
         piece_bytes = SLOW_BYTES_S // _PIECES_PER_S
-        for start in range(0, len(content), piece_bytes):
-            await response.write(content[start : start + piece_bytes])
-            await self._clock.sleep(1 / _PIECES_PER_S)
+        with suppress(ConnectionError):  # who cancels a download hangs up; that is nothing to log
+            for start in range(0, len(content), piece_bytes):
+                await response.write(content[start : start + piece_bytes])
+                await self._clock.sleep(1 / _PIECES_PER_S)
         return response
 
     def _find(self, request: web.Request) -> Path:

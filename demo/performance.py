@@ -25,7 +25,9 @@ async def perform(folder: Path, screen: Screen, clock: Clock, *, keep: bool) -> 
 
     Raises DemoError, ReleasehandError or OSError, alone or in a group; no process is left then either."""
     layout = plan_layout(folder)
-    screen.say(_OPENING)
+    screen.say("releasehand demo", "bold")
+    screen.tell(_OPENING)
+    screen.say()
     async with AsyncExitStack() as stack:
         with screen.step("Start a controller, a package origin and three agents", numbered=False) as step:
             step.note("each is a process of its own")
@@ -58,9 +60,8 @@ async def _stay(installation: Installation, screen: Screen) -> None:
 
 
 _OPENING: Final = """\
-releasehand demo: two services on three hosts, released by real daemons. After each
-step every service is asked at its own port which version it is.
-"""
+Two services on three hosts, released by real daemons. After each step every service is asked at its own \
+port which version it is."""
 _KEPT: Final = """
 Everything runs on, the package origin too, until you press Ctrl-C.
 

@@ -69,7 +69,8 @@ class Daemon:
         """Raises DaemonError with the end of its log if it has ended."""
         if self._process is not None and (code := self._process.poll()) is not None:
             lines = self.log().splitlines()[-SHOWN_LOG_LINES:]
-            raise DaemonError("\n    ".join([f"{self.name} ended with exit code {code}", *lines]))
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise DaemonError("\n  ".join([f"{self.name} {how}", *lines]))
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL if that takes too long. Safe to repeat."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+from rich.cells import set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
@@ -15,6 +16,7 @@ from releasehand.cli.terminal import duration, glyphs, open_console, printable
 from shared.clock import Clock
 
 TITLE_COLUMNS: Final = 56
+TIME_COLUMNS: Final = 10
 INDENT: Final = "     "
 REFRESHES_PER_SECOND: Final = 12
 
@@ -45,8 +47,12 @@ class Screen:
         self.say(text, "bold")
 
     def say(self, text: str = "", style: str = "") -> None:
-        """Print lines."""
+        """Print lines as they are, so that they can be copied."""
         self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def tell(self, text: str, style: str = "") -> None:
+        """Print a paragraph, wrapped between words and indented like what was seen in a step."""
+        self._console.print(Padding(Text(text, style=style), (0, 0, 0, len(INDENT)), expand=False))
 
     def show(self, table: Table) -> None:
         """Print a table, indented like what was seen in a step."""
@@ -85,6 +91,7 @@ class _Step:
         self._number, self._title = number, title
         self._clock, self._started = clock, clock.monotonic()
         self._signs, self._note = glyphs(console), ""
+        self._title_columns = max(10, min(TITLE_COLUMNS, console.width - len(INDENT) - TIME_COLUMNS))
         self._spinner = Spinner("dots" if self._signs.bar == "━" else "line", style="cyan")
 
     @property
@@ -110,14 +117,13 @@ class _Step:
             (f"{self._signs.good} ", "bold green") if good else (f"{self._signs.bad} ", "bold red"),
             self._headline(""),
         )
-        line.no_wrap, line.overflow = True, "ellipsis"
         return Group(line, _line(f"{INDENT}{self.outcome}", "dim")) if good else line
 
     def _headline(self, style: str) -> Text:
         return Text.assemble(
             (f"{self._number}  ", "cyan"),
-            (f"{self._title:<{TITLE_COLUMNS}}", style),
-            (f"{duration(self.took_s):>8}", "dim"),
+            (set_cell_size(self._title, self._title_columns), style),
+            (f"{duration(self.took_s):>{TIME_COLUMNS}}", "dim"),
         )
 
 

@@ -83,10 +83,14 @@ class Story:
 
     async def _step(self, title: str, work: Callable[[Note], Awaitable[str]]) -> None:
         with self._screen.step(title) as step:
-            evidence = await work(step.note)
-            step.note("asking every service which version it is")
-            await self._witness.expect(self._versions)
-            await self._operations.expect_recorded(self._versions)
+            try:
+                evidence = await work(step.note)
+                step.note("asking every service which version it is")
+                await self._witness.expect(self._versions)
+                await self._operations.expect_recorded(self._versions)
+            except Exception:
+                self._installation.check()
+                raise
             step.done(evidence)
 
     # the steps; each returns what was seen
