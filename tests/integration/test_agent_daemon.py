@@ -1,0 +1,106 @@
+"""The agent as a process: how it starts, stops and keeps others out."""
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fakes.hub import TOKEN, FakeHub, run_hub
+
+MAX_IDLE_BYTES = 60 << 20
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[FakeHub]:
+    async with run_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def config(tmp_path: Path, hub: FakeHub) -> Path:
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        f"""
+agent_id = "host-1"
+state_dir = "{tmp_path}/state"
+log_format = "json"
+controller = {{ url = "{hub.url}", token = "{TOKEN}" }}
+[[instance]]
+id = "web-1"
+service = "web"
+root = "{tmp_path}/srv"
+driver = {{ type = "command", start = ["./run"] }}
+"""
+    )
+    return file
+
+
+@asynccontextmanager
+async def agent(config: Path) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agent", "run", "--config", config, stdin=DEVNULL, stderr=PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_signal_ends_it_in_good_order(
+    config: Path, hub: FakeHub, number: signal.Signals
+) -> None:
+    async with agent(config) as process:
+        await hub.wait_for_link(1)
+        process.send_signal(number)
+        _, said = await asyncio.wait_for(process.communicate(), 10)
+        assert process.returncode == 0
+        lines = said.decode().splitlines()
+        assert any('"event": "agent is ready"' in line for line in lines)
+        assert '"event": "agent stopped"' in lines[-1]
+        assert "Traceback" not in said.decode()
+        assert TOKEN not in said.decode()
+
+
+async def test_an_idle_agent_is_small(config: Path, hub: FakeHub) -> None:
+    async with agent(config) as process:
+        await hub.wait_for_link(1)
+        assert psutil.Process(process.pid).memory_info().rss <= MAX_IDLE_BYTES
+
+
+async def test_a_second_agent_with_the_same_state_is_refused_in_words(config: Path, hub: FakeHub) -> None:
+    async with agent(config) as first:
+        await hub.wait_for_link(1)
+        async with agent(config) as second:
+            _, said = await asyncio.wait_for(second.communicate(), 10)
+            assert second.returncode == 1
+            assert f"process {first.pid} is an agent with this state directory" in said.decode()
+            assert "Traceback" not in said.decode()
+        assert first.returncode is None
+
+
+async def test_a_killed_agent_keeps_no_lock(config: Path, hub: FakeHub) -> None:
+    async with agent(config) as first:
+        await hub.wait_for_link(1)
+        first.kill()
+        await first.wait()
+    async with agent(config):
+        hello = await hub.wait_for_link(2)
+        assert hello.incarnation == hub.hellos[0].incarnation
+
+
+async def test_a_state_directory_that_cannot_be_made_is_told(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    async with agent(config) as process:
+        _, said = await asyncio.wait_for(process.communicate(), 10)
+        assert process.returncode == 1
+        assert "agent could not go on" in said.decode()
+        assert "Traceback" not in said.decode()
