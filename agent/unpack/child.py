@@ -1,6 +1,6 @@
-"""The process that meets the archive: `python -I -m agent.unpack.child`, started by agent.unpack.parent only.
+"""The process that meets the archive; started by agent.unpack.parent only.
 
-Reads one JSON object from stdin (descriptors and limits), answers with one JSON line on stdout: {"done":
+Reads one JSON object from stdin (descriptors, limits, user), answers with one JSON line on stdout: {"done":
 …}, {"refused": reason}, {"no_space": true} or {"host": reason}. Anything else, and any other end, is a
 failure of ours. Imports as little as it can: it starts for each package.
 """
@@ -8,52 +8,41 @@ failure of ours. Imports as little as it can: it starts for each package.
 import errno
 import json
 import os
-import resource
 import sys
-from typing import Any, Final
+from typing import Any
 
-from agent.unpack.entry import Entry, Kind
-from agent.unpack.formats import open_archive
+from agent.unpack import sandbox
+from agent.unpack.entry import Entry, Kind, Reader
+from agent.unpack.formats import choose_reader
 from agent.unpack.limits import Limits
-from agent.unpack.refusal import RefusedError
-from agent.unpack.stream import Stream
+from agent.unpack.refusal import RefusedError, show
 from agent.unpack.tree import Tree
 from agent.unpack.writer import Writer
-
-_OPEN_FILES: Final = 256  # a path may be 64 deep, twice for a hard link
 
 
 def main() -> None:
     """Carry out the one order on stdin."""
     order = json.loads(sys.stdin.buffer.readline())
     limits = Limits(**order["limits"])
-    restrict(limits)
-    json.dump(answer(order["package_fd"], order["destination_fd"], limits), sys.stdout)
-    sys.stdout.write("\n")
+    said = answer(order["package_fd"], order["destination_fd"], limits, order["user"])
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # a thread may still decompress what nobody wants any more
 
 
-def restrict(limits: Limits) -> None:
-    """Give up what unpacking does not need. Holds for this process until it ends."""
-    os.umask(0)  # modes are given exactly; nobody else can reach the destination yet
-    cpu_s = int(limits.seconds) + 1
-    for what, most in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_FSIZE, limits.total_bytes),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(what)[1]
-        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (allowed, allowed))
-
-
-def answer(package_fd: int, destination_fd: int, limits: Limits) -> dict[str, Any]:
-    """Unpack and say how it went."""
+def answer(package_fd: int, destination_fd: int, limits: Limits, user: int | None) -> dict[str, Any]:
+    """Go into the sandbox, unpack, and say how it went."""
+    show("\a")  # loads the codec that escapes, which could not be read any more later
     try:
-        if os.listdir(destination_fd):
-            return {"host": "the destination is not empty"}
-        tree = unpack(package_fd, destination_fd, limits)
+        with open(package_fd, "rb", buffering=0, closefd=False) as package:
+            package.seek(0)
+            start_reading = choose_reader(package, limits)
+            sandbox.confine(destination_fd, limits, user)
+            reader = start_reading()
+            sandbox.forbid_processes()
+            if os.listdir(destination_fd):
+                return {"host": "the destination is not empty"}
+            tree = unpack(reader, destination_fd, limits)
     except RefusedError as exc:
         return {"refused": str(exc)}
     except MemoryError:
@@ -65,35 +54,32 @@ def answer(package_fd: int, destination_fd: int, limits: Limits) -> dict[str, An
     return {"done": {"entries": tree.entries, "total_bytes": tree.total_bytes}}
 
 
-def unpack(package_fd: int, destination_fd: int, limits: Limits) -> Tree:
+def unpack(reader: Reader, destination_fd: int, limits: Limits) -> Tree:
     """Make what the archive holds below `destination_fd`; the symlinks last, once all of them are known.
 
     Raises RefusedError or OSError, and leaves behind what was made until then.
     """
     tree, writer = Tree(limits), Writer(destination_fd)
     try:
-        with open(package_fd, "rb", buffering=0, closefd=False) as package:
-            stream, reader = open_archive(package, limits)
-            for entry in reader:
-                if tree.add(entry):
-                    _make(entry, stream, writer)
+        for entry in reader:
+            if tree.add(entry):
+                _make(entry, reader, writer)
         tree.check_links()
-        for parts, target in tree.links:
-            writer.make_symlink(parts, target)
+        for path, target in tree.links.items():
+            writer.make_symlink(path, target)
     finally:
         writer.close()
     return tree
 
 
-def _make(entry: Entry, stream: Stream, writer: Writer) -> None:
+def _make(entry: Entry, reader: Reader, writer: Writer) -> None:
     match entry.kind:
         case Kind.FILE:
-            content = stream.chunks(entry.size_bytes, "a file's content")
-            writer.make_file(entry.parts, content, executable=entry.executable)
+            writer.make_file(entry.path, reader.content(entry), executable=entry.executable)
         case Kind.DIRECTORY:
-            writer.make_directory(entry.parts)
+            writer.make_directory(entry.path)
         case Kind.HARDLINK:
-            writer.make_hardlink(entry.parts, tuple(entry.target.split("/")))
+            writer.make_hardlink(entry.path, entry.target)
         case Kind.SYMLINK:
             pass  # made at the end
 

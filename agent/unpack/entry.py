@@ -1,10 +1,8 @@
 """One thing that an archive wants to exist; what every format's reader yields."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from enum import Enum, auto
-
-Parts = tuple[str, ...]
-"""A checked path below the destination; () is the destination itself."""
+from typing import NamedTuple, Protocol
 
 
 class Kind(Enum):
@@ -16,12 +14,26 @@ class Kind(Enum):
     HARDLINK = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """`target` is a symlink's text, as it will be written, or a hard link's file, its parts joined by "/"."""
+class Entry(NamedTuple):
+    """`path` is checked: relative, its parts joined by single slashes, "" for the destination itself.
+
+    `target` is a symlink's text, as it will be written, or a hard link's file, checked like `path`.
+    """
 
     kind: Kind
-    parts: Parts
+    path: str
     size_bytes: int = 0
     executable: bool = False
     target: str = ""
+
+
+class Reader(Protocol):
+    """Yields entries in archive order. Iterating and reading raise RefusedError."""
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The content of a FILE must be read to its end before the next entry is asked for."""
+        ...
+
+    def content(self, entry: Entry) -> Iterator[memoryview]:
+        """Yield the content of the FILE that came last. A view is good until the next one is asked for."""
+        ...

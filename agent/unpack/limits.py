@@ -1,12 +1,11 @@
 """How much an archive may ask of this host, and what came of it."""
 
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-_MIB = 1024 * 1024
+_MIB: Final = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What unpacking one archive may use. Passing a limit refuses the archive, whatever it claimed before."""
 
     total_bytes: int = 8 * 1024 * _MIB
@@ -16,18 +15,20 @@ class Limits:
     depth: int = 64
     """Parts of one path."""
     ratio: int = 1_000
-    """Bytes out for one byte in, looked at once `ratio_from_bytes` came out (gzip cannot pass 1,032)."""
+    """Bytes out for one byte in, looked at once `ratio_from_bytes` came out (deflate cannot pass 1,032)."""
     ratio_from_bytes: int = 256 * _MIB
-    name_bytes: int = 32 * _MIB
-    """Sum of all names and link targets: they are held in memory."""
+    name_bytes: int = 16 * _MIB
+    """Sum of all paths and link targets: they are held in memory."""
+    window_bytes: int = 36 * _MIB
+    """What a decompressor may remember of its output. xz -9 and zstd --long ask for more: they are read as
+    long as what comes out fits into it."""
     seconds: float = 1_800.0
     """Wall clock; the parent kills the child then."""
     memory_bytes: int = 1024 * _MIB
-    """Address space of the child (RLIMIT_AS), interpreter included."""
+    """Address space of the child (RLIMIT_AS), interpreter included. What it really uses stays far below."""
 
 
-@dataclass(frozen=True)
-class UnpackResult:
+class UnpackResult(NamedTuple):
     """What is in the destination now: `entries` as counted for Limits, `total_bytes` of file contents."""
 
     entries: int

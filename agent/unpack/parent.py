@@ -1,7 +1,8 @@
 """Starts the unpacking child, hands it two descriptors and an order, and sees that it is gone afterwards."""
 
 import asyncio
-import dataclasses
+import functools
+import importlib.util
 import json
 import os
 import signal
@@ -13,11 +14,14 @@ from typing import Any, BinaryIO, Final
 from agent.disk import empty_directory
 from agent.errors import ArchiveRefusedError, HostError, NoSpaceError, UnpackFailedError, disk_errors
 from agent.finish import finish
+from agent.unpack import ownership, sandbox
 from agent.unpack.limits import Limits, UnpackResult
 from agent.unpack.refusal import show
 
-# -I: environment and working directory do not decide what is imported. -X utf8: names are UTF-8 everywhere.
-_CHILD: Final = (sys.executable, "-I", "-X", "utf8", "-m", "agent.unpack.child")
+# -I: environment and working directory do not decide what is imported. -S: nor do .pth files, and it starts
+# faster; so the places of what the child needs are arguments. -X utf8: names are UTF-8 everywhere.
+_START: Final = "import sys; sys.path += sys.argv[1:]; from agent.unpack.child import main; main()"
+_NEEDED: Final = ("agent", "isal", "backports")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -27,22 +31,37 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
         root = os.open(destination, _DIRECTORY)
     try:
         package.flush()  # the child reads the descriptor: what Python still holds back would be missing
-        output = await _run(package.fileno(), root, limits)
-        return _result(output, destination)
+        user = sandbox.child_user()
+        with disk_errors(destination):
+            if user is not None:
+                ownership.hand_over(root, user)
+        try:
+            result = _result(await _run(package.fileno(), root, limits, user), destination)
+        finally:
+            if user is not None:
+                with disk_errors(destination):
+                    await finish(asyncio.to_thread(ownership.take_over, root, user))
     except BaseException:
         with disk_errors(destination):
             await finish(asyncio.to_thread(empty_directory, destination))
         raise
+    else:
+        return result
     finally:
         os.close(root)
         package.seek(0)
 
 
-async def _run(package_fd: int, root: int, limits: Limits) -> bytes:
-    order = {"package_fd": package_fd, "destination_fd": root, "limits": dataclasses.asdict(limits)}
+async def _run(package_fd: int, root: int, limits: Limits, user: int | None) -> bytes:
+    order = {
+        "package_fd": package_fd,
+        "destination_fd": root,
+        "limits": limits._asdict(),
+        "user": user,
+    }
     try:
         child = await asyncio.create_subprocess_exec(
-            *_CHILD,
+            *(sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, *_library_places()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -63,6 +82,14 @@ async def _run(package_fd: int, root: int, limits: Limits) -> bytes:
     if child.returncode != 0:
         raise UnpackFailedError(_how_it_ended(child.returncode, complaint))
     return output
+
+
+@functools.cache
+def _library_places() -> tuple[str, ...]:
+    """Return the directories that hold what the child imports beside the standard library."""
+    found = [importlib.util.find_spec(name) for name in _NEEDED]
+    places = [place for spec in found if spec for place in spec.submodule_search_locations or ()]
+    return tuple(dict.fromkeys(os.path.dirname(place) for place in places))
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -29,11 +29,15 @@ _LONG_TYPES: Final = {b"L": b"path", b"K": b"linkpath"}
 
 
 class TarReader:
-    """Yields entries. The content of a FILE must be read from `stream` before the next entry is asked for."""
+    """Reads a decompressed tar archive; see agent.unpack.entry.Reader."""
 
     def __init__(self, stream: Stream, limits: Limits) -> None:
         self._stream, self._limits = stream, limits
         self._extended_bytes = 0
+
+    def content(self, entry: Entry) -> Iterator[memoryview]:
+        """See agent.unpack.entry.Reader."""
+        return self._stream.chunks(entry.size_bytes, "a file's content")
 
     def __iter__(self) -> Iterator[Entry]:
         extended: dict[bytes, bytes] = {}
@@ -89,29 +93,29 @@ class TarReader:
             if stated != size and stated <= _OCTAL_SIZE_MAX:
                 raise RefusedError(f"the entry {show(name)} has two sizes")
             size = stated
-        parts = parse_path(name, depth=self._limits.depth)
+        path = parse_path(name, depth=self._limits.depth)
         if b"linkpath" in extended and kind not in b"12":
             raise RefusedError(f"the entry {show(name)} is no link but has a link target")
         if kind in _FILE_TYPES and not name.endswith((b"/", b"/.")):
-            return Entry(Kind.FILE, parts, size, executable=bool(_number(header[100:108], "mode") & 0o111))
+            return Entry(Kind.FILE, path, size, executable=bool(_number(header[100:108], "mode") & 0o111))
         if size:
             raise RefusedError(f"the entry {show(name)} is no file but has {size} bytes of content")
         if (
             kind == b"5" or kind in _FILE_TYPES
         ):  # a file with "/" at its end: how tar before ustar wrote directories
-            return Entry(Kind.DIRECTORY, parts)
+            return Entry(Kind.DIRECTORY, path)
         if kind in (b"1", b"2"):
-            return self._link(name, kind, parts, extended.get(b"linkpath") or _text(header[157:257]))
+            return self._link(name, kind, path, extended.get(b"linkpath") or _text(header[157:257]))
         raise RefusedError(
             f"the entry {show(name)} is {_SPECIAL.get(kind, f'of the unknown type {show(kind)}')}"
         )
 
-    def _link(self, name: bytes, kind: bytes, parts: tuple[str, ...], target: bytes) -> Entry:
+    def _link(self, name: bytes, kind: bytes, path: str, target: bytes) -> Entry:
         if name.endswith((b"/", b"/.")):
             raise RefusedError(f"the link {show(name)} is named like a directory")
         if kind == b"1":
-            return Entry(Kind.HARDLINK, parts, target="/".join(parse_path(target, depth=self._limits.depth)))
-        return Entry(Kind.SYMLINK, parts, target=check_text(target, "link target"))
+            return Entry(Kind.HARDLINK, path, target=parse_path(target, depth=self._limits.depth))
+        return Entry(Kind.SYMLINK, path, target=check_text(target, "link target"))
 
 
 def _text(field: bytes) -> bytes:

@@ -8,27 +8,30 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from agent.unpack.entry import Parts
-
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Writer:
-    """Writes below `root`, a descriptor that stays the caller's. Raises OSError. The umask must be 0."""
+    """Writes below `root`, a descriptor that stays the caller's. Raises OSError. The umask must be 0.
+
+    Paths are checked ones (agent.unpack.entry): parts joined by "/".
+    """
 
     def __init__(self, root: int) -> None:
         self._root = root
         self._path: list[str] = []
-        self._opened: list[int] = []  # one for each part of _path: archives list a directory's files together
+        self._opened: list[int] = []  # one for each part of _path
+        self._here = ("", root)  # archives list a directory's files together: no need to walk for each
 
-    def make_directory(self, parts: Parts) -> None:
-        """Make the directory `parts` and those above it, 0755 each, where missing."""
-        self._enter(parts)
+    def make_directory(self, path: str) -> None:
+        """Make the directory `path` and those above it, 0755 each, where missing."""
+        self._enter(path)
 
-    def make_file(self, parts: Parts, content: Iterable[memoryview], *, executable: bool) -> None:
+    def make_file(self, path: str, content: Iterable[memoryview], *, executable: bool) -> None:
         """Make a new file of all of `content`, 0755 or 0644."""
-        fd = os.open(parts[-1], _NEW_FILE, 0o755 if executable else 0o644, dir_fd=self._enter(parts[:-1]))
+        directory, _, name = path.rpartition("/")
+        fd = os.open(name, _NEW_FILE, 0o755 if executable else 0o644, dir_fd=self._enter(directory))
         try:
             for view in content:
                 written = os.write(fd, view)
@@ -37,29 +40,36 @@ class Writer:
         finally:
             os.close(fd)
 
-    def make_hardlink(self, parts: Parts, target: Parts) -> None:
-        """Make `parts` another name of the file `target`, which this writer made before."""
+    def make_hardlink(self, path: str, target: str) -> None:
+        """Make `path` another name of the file `target`, which this writer made before."""
         source = Writer(self._root)  # its own descent: the two may lie in different directories
+        from_directory, _, from_name = target.rpartition("/")
+        directory, _, name = path.rpartition("/")
         try:
             os.link(
-                target[-1],
-                parts[-1],
-                src_dir_fd=source._enter(target[:-1]),
-                dst_dir_fd=self._enter(parts[:-1]),
+                from_name,
+                name,
+                src_dir_fd=source._enter(from_directory),
+                dst_dir_fd=self._enter(directory),
                 follow_symlinks=False,
             )
         finally:
             source.close()
 
-    def make_symlink(self, parts: Parts, target: str) -> None:
+    def make_symlink(self, path: str, target: str) -> None:
         """Make a symlink. The caller has resolved `target`, and makes no file after the first symlink."""
-        os.symlink(target, parts[-1], dir_fd=self._enter(parts[:-1]))
+        directory, _, name = path.rpartition("/")
+        os.symlink(target, name, dir_fd=self._enter(directory))
 
     def close(self) -> None:
         """Close what is open; the root stays open."""
         self._leave(0)
 
-    def _enter(self, parts: Parts) -> int:
+    def _enter(self, path: str) -> int:
+        where, fd = self._here
+        if path == where:
+            return fd
+        parts = path.split("/") if path else []
         shared = 0
         for have, want in zip(self._path, parts, strict=False):
             if have != want:
@@ -75,9 +85,11 @@ class Writer:
                 fd = os.open(part, _OPEN_DIRECTORY, dir_fd=above)
             self._opened.append(fd)
             self._path.append(part)
-        return self._opened[-1] if self._opened else self._root
+        self._here = (path, self._opened[-1] if self._opened else self._root)
+        return self._here[1]
 
     def _leave(self, keep: int) -> None:
+        self._here = ("", self._root)
         while len(self._opened) > keep:
             os.close(self._opened.pop())
             self._path.pop()
