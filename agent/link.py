@@ -32,6 +32,7 @@ WRITE_TIMEOUT_S: Final = 10.0
 PROGRESS_EVERY_S: Final = 1.0
 REPORTS_IN_FLIGHT: Final = 500  # the rest stays in the journal until some are acknowledged
 JOURNAL_RETRY_S: Final = 1.0
+MIN_HEARTBEAT_S: Final = 1.0  # whatever a controller asks for: a tiny interval would be a busy loop
 
 log = get_log(__name__)
 
@@ -62,7 +63,7 @@ class Link:
         self._wake = asyncio.Event()
         self._session = Session(
             now=clock.monotonic(),
-            heartbeat_s=welcome.heartbeat_interval_s,
+            heartbeat_s=max(MIN_HEARTBEAT_S, welcome.heartbeat_interval_s),
             jitter=jitter,
             heartbeat=pulse.heartbeat,
         )
