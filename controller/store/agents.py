@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from releasehand.model import Presence
+from releasehand.model import Presence, WaitingFor
 from shared.frames import Hello, RefusedInstance, Wanted
 
 from . import claims, events, moves, tasks
@@ -107,9 +107,11 @@ async def judge(conn: AsyncConnection, presence: Mapping[str, tuple[int, Presenc
 
 async def forget_presence(conn: AsyncConnection, now: datetime) -> None:
     """At a controller's start nobody is connected: whoever does not come back is found missing by its
-    silence."""
+    silence. Nor does any task wait for an agent at work until that agent is back."""
     statement = update(AGENT).where(AGENT.c.presence == Presence.ONLINE)
     await conn.execute(statement.values(presence=Presence.SUSPECT, presence_changed_at=now))
+    with_agent = update(TASK).where(tasks.IS_OPEN, TASK.c.waiting_for == WaitingFor.AGENT_WORKING)
+    await conn.execute(with_agent.values(waiting_for=WaitingFor.AGENT_OFFLINE, updated_at=now))
 
 
 async def silent_since(conn: AsyncConnection, before: datetime) -> dict[str, tuple[int, Presence]]:
