@@ -169,6 +169,7 @@ token = "{layout.agent_tokens[host]}"
 [packages]
 ca_file = "{layout.certificates("origin")}/ca.pem"
 allowed_hosts = ["{HERE}:{layout.origin_port}"]
+allowed_networks = ["{HERE}/32"]
 reserve_bytes = {16 * 1024 * 1024}
 """
     return head + "".join(_instance_toml(layout, place) for place in layout.places if place.host == host)

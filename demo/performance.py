@@ -65,7 +65,8 @@ port which version it is."""
 _KEPT: Final = """
 Everything runs on, the package origin too, until you press Ctrl-C.
 
-  controller   {layout.api_url}   (what it can do: {layout.api_url}/openapi.json)
+  controller   {layout.api_url}
+  what it can  {layout.api_url}/openapi.json
   token        {layout.api_token}
   packages     {layout.origin_url}/packages/SERVICE-VERSION.tar.gz
   files        {layout.folder}
@@ -73,7 +74,8 @@ Everything runs on, the package origin too, until you press Ctrl-C.
 
 In another terminal:
 
-  export RELEASEHAND_URL={layout.api_url} RELEASEHAND_TOKEN={layout.api_token}
+  export RELEASEHAND_URL={layout.api_url}
+  export RELEASEHAND_TOKEN={layout.api_token}
   {bin}/releasehand versions web
   {bin}/releasehand deploy web v2 --all-instances --wait \\
       --url {layout.origin_url}/packages/web-v2.tar.gz
