@@ -5,6 +5,7 @@ A controller can name a version and a URL; what is run here, and where packages 
 here alone."""
 
 import ipaddress
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from agent.download.address import Network
+from agent.download.policy import DownloadPolicy
 from agent.errors import TrustUnreadableError
 from agent.trust import REVOKED_DIR, TRUSTED_DIR, load_trust
 from agent.verify import Verification, VerificationPolicy
@@ -31,6 +34,7 @@ from shared.tls import client_context
 
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_AGENT"
 MAX_TOKEN_CHARS: Final = 4_096
+_ALLOWED_HOST: Final = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:[0-9]{1,5})?|\[?[0-9A-Fa-f:.]+\]?")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -90,13 +94,44 @@ class ControllerSection(Section):
         return self
 
 
+def _check_allowed_host(text: str) -> str:
+    if not _ALLOWED_HOST.fullmatch(text):
+        raise ValueError("must be NAME, NAME:PORT or .SUFFIX, without scheme or path")
+    return text.lower()
+
+
+def _check_proxy(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme != "http" or not parts.hostname or not parts.port):
+        raise ValueError("must be http://HOST:PORT; what goes through it is HTTPS all the same")
+    if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("must carry no user, path, query or fragment")
+    return url
+
+
 class PackagesSection(Section):
-    """Where packages may come from and how large they may be."""
+    """Where packages may come from, how large and how slow they may be, and what is kept of them."""
 
     ca_file: AbsolutePath | None = None
-    allowed_hosts: tuple[str, ...] = ()
+    """Trusted for origins beside the system's authorities."""
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_check_allowed_host)], ...] = ()
+    """`name`, `name:port` or `.suffix`; empty for every host. Redirects are held to it too."""
+    allow_private: bool = False
+    """Whether origins may have private addresses (RFC 1918, RFC 6598, fc00::/7)."""
+    allowed_networks: tuple[Network, ...] = ()
+    """Addresses that are good whatever range they are of, loopback included."""
+    proxy: Annotated[str, AfterValidator(_check_proxy)] = ""
+    """http://HOST:PORT; "" for none. The environment's proxies are not looked at."""
     max_bytes: int = Field(default=4 << 30, gt=0)
+    """The largest package."""
+    min_rate_bytes_s: int = Field(default=1024, ge=0)
+    """A download that stays below it for a minute is given up."""
+    limit_bytes_s: int = Field(default=0, ge=0)
+    """What all downloads together may take; 0 for no limit."""
     reserve_bytes: int = Field(default=256 << 20, ge=0)
+    """What a download must leave free on the file system of state_dir."""
+    cache_bytes: int = Field(default=1 << 30, ge=0)
+    """Complete packages kept below state_dir for the next instance; 0 keeps none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +139,21 @@ class PackagesSection(Section):
         if isinstance(values, dict) and values.get("ca_file") == "":
             return {**values, "ca_file": None}
         return values
+
+    def policy(self) -> DownloadPolicy:
+        """The same as the downloader takes it."""
+        return DownloadPolicy(
+            max_bytes=self.max_bytes,
+            min_rate_bytes_s=self.min_rate_bytes_s,
+            reserve_bytes=self.reserve_bytes,
+            extra_ca_file=self.ca_file,
+            allowed_hosts=self.allowed_hosts,
+            allow_private=self.allow_private,
+            allowed_networks=self.allowed_networks,
+            proxy=self.proxy,
+            cache_bytes=self.cache_bytes,
+            limit_bytes_s=self.limit_bytes_s,
+        )
 
 
 class VerificationSection(Section):

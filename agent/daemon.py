@@ -16,7 +16,7 @@ from agent.check import HealthCheck, HttpCheck, NoCheck
 from agent.config import AgentConfig, CommandDriver, InstanceSection, SystemdDriver
 from agent.config import HttpCheck as HttpCheckSection
 from agent.config import NoCheck as NoCheckSection
-from agent.download import Downloader, DownloadPolicy
+from agent.download import Downloader
 from agent.executor import Executor
 from agent.instance import Instance
 from agent.journal import Journal
@@ -60,13 +60,7 @@ async def run_agent(
     with hold_state_dir(config.state_dir), _stop_signals() as stopped:
         news = asyncio.Event()
         journal = await Journal.open(config.state_dir / JOURNAL_NAME, report=news.set)
-        packages = config.packages
-        policy = DownloadPolicy(
-            max_bytes=packages.max_bytes,
-            reserve_bytes=packages.reserve_bytes,
-            extra_ca_file=packages.ca_file,
-            allowed_hosts=packages.allowed_hosts,
-        )
+        policy = config.packages.policy()
         downloader = Downloader(config.state_dir / PACKAGES_NAME, policy=policy, clock=clock)
         boot_id = await asyncio.to_thread(_read_boot_id)
         try:
@@ -106,6 +100,7 @@ async def run_agent(
                 ]
                 await stopped.wait()
                 log.info("agent was asked to stop", unfinished=len(executor.unfinished))
+                downloader.suspend()
                 for task in work:
                     task.cancel()
         finally:

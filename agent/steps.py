@@ -36,8 +36,9 @@ _DIGEST: Final[TypeAdapter[str]] = TypeAdapter(OptionalDigest)
 class Fetcher(Protocol):
     """Where packages come from: agent.download.Downloader, or a fake in the tests."""
 
-    async def fetch(self, url: str, *, progress: Progress) -> Download:
-        """Download the package; cancelling leaves nothing behind. Raises AttemptError."""
+    async def fetch(self, url: str, *, progress: Progress, expected_sha256: str = "") -> Download:
+        """The package, from its origin or, when a digest is expected, kept here from before; another one may
+        come nevertheless. Safe to cancel. Raises AttemptError."""
         ...
 
     async def fetch_sidecar(self, url: str, suffix: str) -> bytes:
@@ -140,7 +141,12 @@ class Steps:
     async def _obtain(self, record: AttemptRecord) -> Download:
         """The package: at hand already, or fetched (again, after a restart of the agent)."""
         if self._package is None:
-            self._package = await self._fetcher.fetch(record.command.url, progress=self._progress)
+            command = record.command
+            self._package = await self._fetcher.fetch(
+                command.url,
+                progress=self._progress,
+                expected_sha256=record.sha256 or command.sha256 or command.source_sha256,
+            )
             self._checkpoint("fetched")
             if record.sha256:  # what was verified before the restart is what must come again
                 verify_digest(self._package.sha256, record.sha256)

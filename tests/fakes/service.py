@@ -85,7 +85,9 @@ class FakeFetcher:
         self.gate.set()
         self.entered = asyncio.Event()
 
-    async def fetch(self, url: str, *, progress: Callable[[int, int | None], None]) -> Download:
+    async def fetch(
+        self, url: str, *, progress: Callable[[int, int | None], None], expected_sha256: str = ""
+    ) -> Download:
         self.fetched.append(url)
         found = self.packages[url]
         if isinstance(found, AttemptError):

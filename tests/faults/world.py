@@ -94,9 +94,10 @@ class Host:
 
     @property
     def leftovers(self) -> list[str]:
-        """What finished work has no right to leave behind."""
+        """What finished work has no right to leave behind. Complete packages are the cache's to keep."""
         folders = (self.root / ".staging", self.packages)
-        return [str(path) for folder in folders if folder.exists() for path in folder.iterdir()]
+        found = [path for folder in folders if folder.exists() for path in folder.iterdir()]
+        return [str(path) for path in found if path.suffix != ".package"]
 
     def attempts(self) -> list[AttemptRecord]:
         """What the journal remembers, oldest first."""
@@ -276,6 +277,7 @@ token = "{world.tokens[host.name]}"
 [packages]
 ca_file = "{world.origin.ca_file}"
 allowed_hosts = ["localhost"]
+allowed_networks = ["127.0.0.0/8"]
 reserve_bytes = 0
 
 [[instance]]

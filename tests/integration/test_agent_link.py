@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,9 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             controller=ControllerSection(
                 url=hub.url, ca_file=tmp_path / "hub-ca.pem", token_file=tmp_path / "token"
             ),
-            packages=PackagesSection(ca_file=origin.ca_file, reserve_bytes=0),
+            packages=PackagesSection(
+                ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=(ip_network("127.0.0.0/8"),)
+            ),
             instance=(instance,),
         )
         for version in ("v1", "v2"):
