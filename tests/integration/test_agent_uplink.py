@@ -44,12 +44,16 @@ class Linked:
     def reasons(self) -> list[str]:
         return self.said.reasons
 
-    async def pass_time(self, seconds: float, *, until: Callable[[], bool]) -> None:
-        """Let `seconds` pass once everybody sleeps, and wait for what must come of it."""
+    async def pass_time(self, seconds: float) -> None:
+        """Let `seconds` pass at once, when everybody has had the time to fall asleep."""
         await self.settle()
         self.host.clock.advance(seconds)
-        while not until():
-            await self.settle()
+        await self.settle()
+
+    async def pass_time_until(self, step_s: float, found: Callable[[], bool]) -> None:
+        """Let time pass in steps until what must come is there."""
+        while not found():
+            await self.pass_time(step_s)
 
     async def settle(self) -> None:
         """Give the sockets of this machine a moment: a bounded wait for something that never comes."""
@@ -94,17 +98,20 @@ async def hub() -> AsyncIterator[FakeHub]:
 async def test_the_agent_beats_in_the_rhythm_that_the_controller_set(hub: FakeHub, tmp_path: Path) -> None:
     hub.heartbeat_s = 10
     async with link_up(tmp_path, hub) as linked:  # a jitter of 0 makes an interval of 8 s
-        await linked.pass_time(7.9, until=lambda: True)
+        await linked.pass_time(7.9)
         assert hub.heartbeats == 0
-        await linked.pass_time(0.1, until=lambda: hub.heartbeats == 1)
-        await linked.pass_time(8, until=lambda: hub.heartbeats == 2)
+        await linked.pass_time(0.1)
+        await linked.pass_time_until(0, lambda: hub.heartbeats == 1)
+        await linked.pass_time(8)
+        await linked.pass_time_until(0, lambda: hub.heartbeats == 2)
 
 
 async def test_a_silent_controller_is_left_and_found_again(hub: FakeHub, tmp_path: Path) -> None:
     async with link_up(tmp_path, hub) as linked:
-        await linked.pass_time(SUSPECT_AFTER_S, until=lambda: True)
+        await linked.pass_time(SUSPECT_AFTER_S)
         assert len(hub.hellos) == 1
-        await linked.pass_time(OFFLINE_AFTER_S - SUSPECT_AFTER_S, until=lambda: len(hub.hellos) == 2)
+        await linked.pass_time(OFFLINE_AFTER_S - SUSPECT_AFTER_S)
+        await linked.pass_time_until(0, lambda: len(hub.hellos) == 2)
         assert linked.reasons == ["nothing was heard of the controller for 45 s"]
 
 
@@ -112,7 +119,8 @@ async def test_a_controller_that_beats_is_kept(hub: FakeHub, tmp_path: Path) -> 
     async with link_up(tmp_path, hub) as linked:
         for _ in range(4):
             await hub.send(Heartbeat())
-            await linked.pass_time(OFFLINE_AFTER_S - 1, until=lambda: True)
+            await linked.settle()
+            await linked.pass_time(SUSPECT_AFTER_S)
         assert len(hub.hellos) == 1
         assert linked.reasons == []
 
@@ -147,7 +155,8 @@ async def test_reconnecting_waits_within_the_window_that_the_controller_gave(
         while not linked.host.clock.sleeps_for(20):
             await linked.settle()
         assert len(hub.hellos) == 1
-        await linked.pass_time(20, until=lambda: len(hub.hellos) == 2)
+        await linked.pass_time(20)
+        await linked.pass_time_until(0, lambda: len(hub.hellos) == 2)
 
 
 async def test_the_same_reason_is_told_once(hub: FakeHub, tmp_path: Path) -> None:
@@ -155,12 +164,10 @@ async def test_the_same_reason_is_told_once(hub: FakeHub, tmp_path: Path) -> Non
     async with link_up(tmp_path, hub, jitter=0.5) as linked:
         hub.token = "changed"
         await hub.cut()
-        await linked.pass_time(0, until=lambda: len(linked.reasons) == 1)
-        while len(hub.user_agents) < 4:
-            await linked.pass_time(2, until=lambda: True)
+        await linked.pass_time_until(2, lambda: len(hub.user_agents) >= 4)
         assert linked.reasons[1:] == ["the controller refused this agent's token (HTTP 401)"]
         hub.token = TOKEN
-        await linked.pass_time(2, until=lambda: len(hub.hellos) == 2)
+        await linked.pass_time_until(2, lambda: len(hub.hellos) == 2)
 
 
 async def test_progress_comes_at_most_once_a_second(hub: FakeHub, tmp_path: Path) -> None:
@@ -172,9 +179,9 @@ async def test_progress_comes_at_most_once_a_second(hub: FakeHub, tmp_path: Path
         await host.fetcher.entered.wait()
         await linked.settle()
         assert hub.progress == []  # it was looked at before the download began
-        await linked.pass_time(1, until=lambda: len(hub.progress) == 1)
-        await linked.pass_time(1, until=lambda: True)
-        await linked.settle()
+        await linked.pass_time_until(1, lambda: len(hub.progress) == 1)
+        await linked.pass_time(1)
+        await linked.pass_time(1)
         assert len(hub.progress) == 1  # nothing changed, so nothing is said
         assert hub.progress[0].ref == command.ref
         assert 0 < hub.progress[0].bytes_done < hub.progress[0].bytes_total
@@ -193,16 +200,14 @@ async def test_a_long_outbox_is_sent_in_bounded_pieces_and_in_order(tmp_path: Pa
     async with run_hub() as hub:
         hub.acknowledges = False
         async with link_up(tmp_path, hub) as linked:
-            await linked.pass_time(1, until=lambda: len(hub.moves) >= REPORTS_IN_FLIGHT)
-            await linked.pass_time(1, until=lambda: True)
+            await linked.pass_time_until(1, lambda: len(hub.moves) >= REPORTS_IN_FLIGHT)
+            await linked.pass_time(1)
             assert len(hub.moves) == REPORTS_IN_FLIGHT
             hub.moves.clear()
             hub.acknowledges = True
             await hub.cut()
             await hub.wait_for_link(2)
-            await linked.pass_time(1, until=lambda: len(hub.moves) > 0)
-            while len(hub.moves) < total:
-                await linked.pass_time(0.25, until=lambda: True)
+            await linked.pass_time_until(0.25, lambda: len(hub.moves) >= total)
             assert [move.n for move in hub.moves] == list(range(1, total + 1))
             while await linked.host.moves():
                 await linked.settle()
