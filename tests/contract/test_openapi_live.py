@@ -15,6 +15,7 @@ from tests.contract import scenario
 from tests.contract.spec import HTTP, AnswerField, RequestField, answer_fields, request_fields
 from tests.contract.stage import BEARER, Stage, run_stage
 
+pytestmark = pytest.mark.timeout(180)  # the run itself is part of whichever test comes first
 PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
 PLAIN: Final = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/openapi.json")}
 SERVED_BY_NAME: Final = set(HTTP.values()) | PLAIN
@@ -95,7 +96,6 @@ def run(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(done.returncode, said, json.loads((folder / "report.json").read_text()))
 
 
-@pytest.mark.timeout(180)  # the run is part of it
 def test_schemathesis_finds_no_failure(run: Run) -> None:
     assert run.code == 0, run.said
 
