@@ -143,8 +143,8 @@ class Uplink:
             # Only another database forgets what it acknowledged: it would wait for those reports for ever.
             await self._journal.renew_incarnation()
             raise LinkLostError(
-                "the controller has forgotten reports that it had acknowledged: its database is a new or an old"
-                " one, so reports begin anew"
+                "the controller has forgotten reports that it had acknowledged: its database is a new"
+                " or an old one, so reports begin anew"
             )
         return frame
 
