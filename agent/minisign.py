@@ -123,22 +123,22 @@ def _signed(key: PublicKey, signature: bytes, message: bytes) -> bool:
     return True
 
 
-async def prehash(file: BinaryIO) -> bytes:
+async def prehash(file: BinaryIO, path: Path) -> bytes:
     """The BLAKE2b-512 of all of `file`, read through its descriptor; its position stays where it is.
 
-    Safe to cancel. Raises HostError."""
+    `path` is for the text of an error alone. Safe to cancel. Raises HostError."""
     digest = hashlib.blake2b()
     at, last = 0, -1
     while last != at:
         last = at
-        at += await finish(asyncio.to_thread(_hash_slice, digest, file, at))
+        at += await finish(asyncio.to_thread(_hash_slice, digest, file, at, path))
     return digest.digest()
 
 
-def _hash_slice(digest: hashlib.blake2b, file: BinaryIO, start: int) -> int:
+def _hash_slice(digest: hashlib.blake2b, file: BinaryIO, start: int, path: Path) -> int:
     """Hash up to _SLICE_BYTES from `start`; returns how many there were."""
     done = 0
-    with disk_errors(Path(str(file.name))):
+    with disk_errors(path):
         while done < _SLICE_BYTES and (block := os.pread(file.fileno(), _READ_BYTES, start + done)):
             digest.update(block)
             done += len(block)

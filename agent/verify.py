@@ -90,6 +90,8 @@ class Package(Protocol):
     @property
     def file(self) -> BinaryIO: ...
     @property
+    def path(self) -> Path: ...
+    @property
     def sha256(self) -> str: ...
     @property
     def size_bytes(self) -> int: ...
@@ -155,7 +157,7 @@ async def _verify_signature(
     refusal = find_refusal(statement, wanted, min_signed_time=policy.min_signed_time)
     if refusal is not None:
         raise _REFUSALS[refusal.code](refusal.reason)
-    verify_prehash(key, signature, await prehash(package.file))
+    verify_prehash(key, signature, await prehash(package.file, package.path))
 
 
 async def _require_digest(

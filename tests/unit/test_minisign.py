@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import (
+    HostError,
     SignatureCommentInvalidError,
     SignatureInvalidError,
     SignatureLegacyError,
@@ -148,5 +149,11 @@ async def test_the_hash_covers_the_whole_file_and_leaves_its_position(tmp_path: 
     with path.open("w+b") as file:
         file.truncate(size)
         file.seek(size // 2)
-        assert await prehash(file) == hashlib.blake2b(bytes(size)).digest()
+        assert await prehash(file, path) == hashlib.blake2b(bytes(size)).digest()
         assert file.tell() == size // 2
+
+
+async def test_a_disk_that_cannot_be_read_is_the_hosts_fault(tmp_path: Path) -> None:
+    path = tmp_path / "package"
+    with path.open("wb") as file, pytest.raises(HostError, match="package"):  # not open for reading
+        await prehash(file, path)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from tests.fakes import origin as serving
 from tests.fakes.origin import Origin, run_origin
 from tests.fakes.signing import PACKAGE, Keys, signature
 
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
 
 @pytest.fixture
 async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
@@ -34,7 +37,7 @@ async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
 
 @pytest.fixture
 async def downloader(origin: Origin, tmp_path: Path) -> AsyncIterator[Downloader]:
-    policy = DownloadPolicy(extra_ca_file=origin.ca_file, reserve_bytes=0)
+    policy = DownloadPolicy(extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=LOOPBACK)
     downloader = Downloader(tmp_path / "packages", policy=policy, clock=SystemClock())
     yield downloader
     await downloader.close()
@@ -82,7 +85,7 @@ async def test_a_sidecar_that_trickles_is_given_up_and_may_be_tried_again(
     origin: Origin,
 ) -> None:
     origin.serve("/p.minisig", serving.gated(b"untrusted", asyncio.Event(), stated=400))
-    policy = DownloadPolicy(extra_ca_file=origin.ca_file)
+    policy = DownloadPolicy(extra_ca_file=origin.ca_file, allowed_networks=LOOPBACK)
     async with open_session(policy) as session:
         with pytest.raises(DownloadTooSlowError) as caught:
             await fetch_sidecar(session, origin.url("/p"), ".minisig", policy, timeout_s=0)
@@ -97,8 +100,9 @@ async def test_a_sidecar_that_trickles_is_given_up_and_may_be_tried_again(
         (serving.status(503), OriginServerError),
         (serving.redirect("http://localhost/p.minisig"), UrlRefusedError),
         (serving.redirect("file:///etc/passwd"), UrlRefusedError),
+        (serving.redirect("https://169.254.169.254/p.minisig"), UrlRefusedError),
     ],
-    ids=["404", "403", "503", "to http", "to a file"],
+    ids=["404", "403", "503", "to http", "to a file", "to the cloud's metadata"],
 )
 async def test_the_rules_of_a_package_hold_for_its_sidecars(
     origin: Origin, downloader: Downloader, behaviour: serving.Behaviour, error: type[AttemptError]
@@ -111,7 +115,9 @@ async def test_the_rules_of_a_package_hold_for_its_sidecars(
 
 async def test_an_origin_that_nobody_vouches_for_is_not_asked(origin: Origin, tmp_path: Path) -> None:
     origin.serve("/p.minisig", serving.content(b"abc"))
-    downloader = Downloader(tmp_path, policy=DownloadPolicy(reserve_bytes=0), clock=SystemClock())
+    downloader = Downloader(
+        tmp_path, policy=DownloadPolicy(reserve_bytes=0, allowed_networks=LOOPBACK), clock=SystemClock()
+    )
     with pytest.raises(UntrustedCertificateError):
         await downloader.fetch_sidecar(origin.url("/p"), ".minisig")
     await downloader.close()
