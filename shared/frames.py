@@ -6,7 +6,7 @@ ProtocolError."""
 
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from releasehand.model.codes import FailureCode
 from releasehand.model.status import OperationKind, Phase, ServiceState, TaskResult
@@ -15,14 +15,18 @@ from .attempt import Outcome
 from .errors import ProtocolError
 
 FrameT = TypeVar("FrameT")
+ItemT = TypeVar("ItemT")
 
 PROTOCOL: Final = 1
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_LOG_TAIL_CHARS: Final = 65_536
 MAX_MESSAGE_CHARS: Final = 4_096
+MAX_TOLD_ERRORS: Final = 100
 
 Id = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(max_length=MAX_MESSAGE_CHARS)]
+Many = Annotated[list[ItemT], FailFast()]
+"""Stops at the first wrong item: a frame of nothing but wrong ones would cost gigabytes in errors alone."""
 
 
 class Part(BaseModel):
@@ -71,7 +75,7 @@ class InstanceState(Part):
     port: int = Field(default=0, ge=0, le=65_535)
     generation: int = Field(default=0, ge=0)  # the highest accepted here
     active: Active = Active()
-    releases: list[Kept] = []
+    releases: Many[Kept] = []
     state: ServiceState = ServiceState.UNKNOWN
     reason: Text = ""  # why it is not well, "" when it is
     broken: bool = False
@@ -94,8 +98,8 @@ class Hello(Frame):
     boot_id: str
     incarnation: Id  # made anew when the journal was lost: sequences start again
     last_n: int = Field(ge=0)  # the newest report in the outbox
-    instances: list[InstanceState]
-    open_attempts: list[OpenAttempt] = []
+    instances: Many[InstanceState]
+    open_attempts: Many[OpenAttempt] = []
     metadata: dict[str, str] = {}
 
 
@@ -118,7 +122,7 @@ class Heartbeat(Frame):
 
     type: Literal["heartbeat"] = "heartbeat"
     host: HostLoad | None = None
-    instances: list[InstancePulse] = []
+    instances: Many[InstancePulse] = []
     last_n: int = Field(default=0, ge=0)  # the newest report in the outbox when this was written
 
 
@@ -131,7 +135,7 @@ class AttemptEnd(Part):
     active: Active
     state: ServiceState = ServiceState.UNKNOWN
     reason: Text = ""  # why the service is not well, "" when it is
-    releases: list[Kept] = []
+    releases: Many[Kept] = []
     sha256: str = ""  # of the package, once known
     log_tail: str = Field(default="", max_length=MAX_LOG_TAIL_CHARS)
 
@@ -152,7 +156,7 @@ class Move(Ref):
 class Report(Frame):
     type: Literal["report"] = "report"
     incarnation: Id
-    moves: list[Move]
+    moves: Many[Move]
 
 
 class Progress(Frame):
@@ -183,8 +187,8 @@ class Welcome(Frame):
     session_epoch: int
     reconnect_window_s: float = Field(ge=0)
     acked: int = Field(ge=0)  # reports of this incarnation recorded so far
-    wanted: list[Wanted] = []
-    refused: list[RefusedInstance] = []
+    wanted: Many[Wanted] = []
+    refused: Many[RefusedInstance] = []
 
 
 class Execute(Frame):
@@ -250,6 +254,8 @@ def _decode(adapter: TypeAdapter[FrameT], text: str | bytes) -> FrameT:
     try:
         return adapter.validate_json(text)
     except ValidationError as exc:
+        if exc.error_count() > MAX_TOLD_ERRORS:  # telling even one would make an object of each
+            raise ProtocolError("bad_frame", f"frame: wrong in {exc.error_count()} places") from exc
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "frame"
         raise ProtocolError("bad_frame", f"{where}: {first['msg']}") from exc
