@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run docs lock clean
+.PHONY: help demo test check faults run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -21,6 +21,9 @@ test: $(ready)  ## all that a contributor must pass
 
 check: $(ready)  ## lint, types, import contracts and unit tests, for use while writing
 	@$(python) scripts/stages.py lint unit-only
+
+faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table of how they ended (20 min)
+	@$(python) -m pytest tests/faults --all-faults
 
 run: $(ready)  ## a controller to try things by hand; prints its address and token
 	@.venv/bin/releasehand-controller try

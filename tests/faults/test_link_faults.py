@@ -25,7 +25,7 @@ from tests.faults.tally import Tally
 from tests.faults.verdict import Story, judge
 from tests.faults.world import Host, World, run_world
 
-CUTS: Final = 4
+CUTS: Final = 3
 _HELLO_BYTES: Final = 3_000  # TLS and hello; what comes after it is heartbeats and reports
 
 
@@ -74,7 +74,7 @@ async def test_a_link_that_is_cut_at_any_byte_of_a_report_costs_no_attempt(
         [host] = world.hosts
         await world.start_agents()
         wrong: list[str] = []
-        cuts = 5 * CUTS if all_faults else CUTS
+        cuts = 8 * CUTS if all_faults else CUTS
         for number in range(1, cuts + 1):
             package = world.publish(f"v{number}")
             way = dice.choice(("up", "down"))

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import sqlite3
-import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -133,8 +132,7 @@ class World:
     origin: Origin
     client: Client
     hub_port: int
-    api_url: str
-    hub_tls: ssl.SSLContext
+    tls: bool
     tokens: dict[str, str]
     hosts: list[Host] = field(default_factory=list)
 
@@ -186,20 +184,20 @@ class World:
 
 
 @asynccontextmanager
-async def run_world(
-    folder: Path, *, hosts: int, hub_via: int = 0, activate_timeout_s: float = 15
-) -> AsyncIterator[World]:
+async def run_world(folder: Path, *, hosts: int, hub_via: int = 0, tls: bool = True) -> AsyncIterator[World]:
     """A world with a started controller and `hosts` agents that are not started yet. With `hub_via` agents
-    connect to that port instead of the hub's. Every process of it has ended when the block has."""
+    connect to that port instead of the hub's. Without `tls` their links are plain, and cheap to make anew.
+    Every process of it has ended when the block has."""
     ports = free_ports()
     api_port, hub_port = next(ports), next(ports)
     tokens = {f"host-{number}": f"token-of-host-{number}-{uuid.uuid4().hex}" for number in range(hosts)}
     tokens["stranger"] = f"token-of-the-stranger-{uuid.uuid4().hex}"
     certificates = folder / "hub"
     certificates.mkdir(parents=True)
-    await asyncio.to_thread(make_certificate, certificates, HERE)
+    if tls:
+        await asyncio.to_thread(make_certificate, certificates, HERE)
     config = folder / "controller.toml"
-    config.write_text(_controller_toml(folder, api_port, hub_port, tokens))
+    config.write_text(_controller_toml(folder, api_port, hub_port, tokens, tls=tls))
     controller = Daemon(
         "controller",
         [f"{_BIN}/releasehand-controller", "serve", "--config", str(config)],
@@ -208,12 +206,9 @@ async def run_world(
     )
     api_url = f"http://{HERE}:{api_port}"
     async with run_origin(folder) as origin, Client(api_url, API_TOKEN) as client:
-        tls = ssl.create_default_context(cafile=certificates / "ca.pem")
-        world = World(folder, controller, origin, client, hub_port, api_url, tls, tokens)
+        world = World(folder, controller, origin, client, hub_port, tls, tokens)
         for number in range(hosts):
-            world.hosts.append(
-                _make_host(world, number, next(ports), hub_via or hub_port, activate_timeout_s)
-            )
+            world.hosts.append(_make_host(world, number, next(ports), hub_via or hub_port))
         try:
             await world.start_controller()
             yield world
@@ -225,7 +220,7 @@ async def run_world(
             await end_marked(folder)
 
 
-def _make_host(world: World, number: int, port: int, hub_port: int, activate_timeout_s: float) -> Host:
+def _make_host(world: World, number: int, port: int, hub_port: int) -> Host:
     name = f"host-{number}"
     folder = world.folder / name
     folder.mkdir()
@@ -239,12 +234,13 @@ def _make_host(world: World, number: int, port: int, hub_port: int, activate_tim
         Daemon(name, agent, folder=world.folder, ready=_READY),
         Daemon(f"{name}-armed", armed, folder=world.folder, ready=_READY),
     )
-    config.write_text(_agent_toml(world, host, hub_port, activate_timeout_s))
+    config.write_text(_agent_toml(world, host, hub_port))
     return host
 
 
-def _controller_toml(folder: Path, api_port: int, hub_port: int, tokens: dict[str, str]) -> str:
+def _controller_toml(folder: Path, api_port: int, hub_port: int, tokens: dict[str, str], *, tls: bool) -> str:
     agents = "\n".join(f'{name} = "{token}"' for name, token in tokens.items())
+    certificate = f'cert_file = "{folder}/hub/hub.pem"\nkey_file = "{folder}/hub/hub.key"' if tls else ""
     return f"""\
 database = "sqlite:///{folder}/controller.db"
 
@@ -256,22 +252,23 @@ tokens = {{ faults = "{API_TOKEN}" }}
 [hub]
 host = "{HERE}"
 port = {hub_port}
-cert_file = "{folder}/hub/hub.pem"
-key_file = "{folder}/hub/hub.key"
+{certificate}
 
 [hub.agents]
 {agents}
 """
 
 
-def _agent_toml(world: World, host: Host, hub_port: int, activate_timeout_s: float) -> str:
+def _agent_toml(world: World, host: Host, hub_port: int) -> str:
+    scheme = "wss" if world.tls else "ws"
+    trust = f'ca_file = "{world.folder}/hub/ca.pem"' if world.tls else ""
     return f"""\
 agent_id = "{host.name}"
 state_dir = "{host.folder}/state"
 
 [controller]
-url = "wss://{HERE}:{hub_port}"
-ca_file = "{world.folder}/hub/ca.pem"
+url = "{scheme}://{HERE}:{hub_port}"
+{trust}
 token = "{world.tokens[host.name]}"
 
 [packages]
@@ -285,7 +282,7 @@ id = "{host.instance}"
 service = "{SERVICE}"
 port = {host.port}
 root = "{host.root}"
-activate_timeout_s = {activate_timeout_s}
+activate_timeout_s = 15
 revert_timeout_s = 15
 
 [instance.driver]
