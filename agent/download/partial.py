@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -108,10 +109,8 @@ def open_partial(path: Path, record: PartialRecord) -> PartialFile:
     with disk_errors(path):
         found = read_record(record_path(path))
         if found is not None and (found.url, found.sha256) == (record.url, record.sha256):
-            try:
+            with suppress(OSError):  # a link, a directory, gone: what is there is no file of ours
                 return _reopen(path, found)
-            except (FileNotFoundError, IsADirectoryError):
-                pass
         remove_partial(path)
         fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         return PartialFile(path, record, os.fdopen(fd, "r+b", buffering=0), 0)

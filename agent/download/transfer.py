@@ -74,7 +74,8 @@ class Transfer:
                     if await self._ask():
                         return
                 except (DownloadFailedError, OriginServerError):
-                    if not self._received or not self._partial.record.resumable:
+                    given_up = self._fresh_starts > MAX_FRESH_STARTS
+                    if given_up or not self._received or not self._partial.record.resumable:
                         raise
                     fruitless = 0 if self._received > before else fruitless + 1
                     resumes += 1

@@ -1,6 +1,7 @@
 """A package origin: a real HTTPS server with an authority of its own, and many ways to misbehave."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,8 @@ from aiohttp import web
 
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CHUNK_BYTES = 64 * 1024
+NAMES = ("packages.test", "mirror.test")
+"""The certificate is good for these too; that they lead here is a test's resolver's matter."""
 
 
 @dataclass
@@ -25,8 +28,12 @@ class Origin:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client left before its answer was complete."""
 
-    def url(self, path: str) -> str:
-        return self.base_url + path
+    def url(self, path: str, host: str = "localhost") -> str:
+        return self.base_url.replace("localhost", host) + path
+
+    @property
+    def port(self) -> int:
+        return int(self.base_url.rpartition(":")[2])
 
     def serve(self, path: str, behaviour: Behaviour) -> str:
         """Answer `path` like that from now on; return its URL."""
@@ -50,6 +57,77 @@ def content(data: bytes) -> Behaviour:
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(body=data)
+
+    return answer
+
+
+@dataclass
+class Ranged:
+    """A behaviour by RFC 9110, with ETag, Range and If-Range. A test may change its fields as it goes on."""
+
+    data: bytes
+    etag: str = '"one"'
+    last_modified: str = ""
+    cuts: list[int] = field(default_factory=list)
+    """Each answer breaks off after the next of these numbers of bytes; the rest come whole."""
+    hold_at: int | None = None
+    """Stop at this byte of the package until `gate` opens."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    measured: bool = True
+    """Whether a length is told."""
+    lie: Callable[[dict[str, str]], None] = lambda _: None
+    """Gets the headers of a 206 answer, to change them."""
+    ranges: list[str] = field(default_factory=list)
+    """What was asked for: the Range of each request, "" for none."""
+    sent_bytes: int = 0
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        asked = request.headers.get("Range", "")
+        self.ranges.append(asked)
+        found = re.fullmatch(r"bytes=(\d+)-", asked)
+        start = int(found[1]) if found and self._is_same(request.headers.get("If-Range")) else 0
+        if start >= len(self.data) > 0:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{len(self.data)}"})
+        response = web.StreamResponse(status=206 if start else 200, headers=self._headers(start))
+        if self.measured:
+            response.content_length = len(self.data) - start
+        await response.prepare(request)
+        stop = min(len(self.data), start + self.cuts.pop(0)) if self.cuts else len(self.data)
+        while start < stop:
+            if start == self.hold_at:
+                await self.gate.wait()
+            end = min(stop, start + _CHUNK_BYTES)
+            if self.hold_at is not None and start < self.hold_at:
+                end = min(end, self.hold_at)
+            await response.write(self.data[start:end])
+            self.sent_bytes += end - start
+            start = end
+        if stop < len(self.data):
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    def _is_same(self, if_range: str | None) -> bool:
+        return if_range is None or if_range in {self.etag, self.last_modified}
+
+    def _headers(self, start: int) -> dict[str, str]:
+        headers = {"ETag": self.etag, "Last-Modified": self.last_modified}
+        headers = {name: value for name, value in headers.items() if value}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"
+            self.lie(headers)
+        return headers
+
+
+def zeros(size: int) -> Behaviour:
+    """`size` zero bytes that are nowhere held as a whole."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = await _begin(request, size)
+        chunk = bytes(_CHUNK_BYTES)
+        for at in range(0, size, _CHUNK_BYTES):
+            await response.write(chunk[: size - at])
+        return response
 
     return answer
 
@@ -149,7 +227,7 @@ async def run_origin(directory: Path) -> AsyncIterator[Origin]:
     """Serve on a free port of 127.0.0.1, named localhost, until the block ends. Files go to `directory`."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    authority.issue_cert("localhost", "127.0.0.1", *NAMES).configure_cert(context)
     ca_file = directory / "origin-ca.pem"
     authority.cert_pem.write_to_path(str(ca_file))
     origin = Origin("", ca_file)

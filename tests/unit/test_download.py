@@ -193,7 +193,9 @@ async def test_three_redirects_are_followed_and_a_fourth_is_not(
     ],
 )
 async def test_a_redirect_is_held_to_the_same_rules(origin: Origin, packages: Path, location: str) -> None:
-    policy = DownloadPolicy(extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=LOOPBACK, allowed_hosts=("localhost",))
+    policy = DownloadPolicy(
+        extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=LOOPBACK, allowed_hosts=("localhost",)
+    )
     url = origin.serve("/p", serving.redirect(location))
     with pytest.raises(UrlRefusedError):
         await fetch_with(packages, policy, url)
@@ -353,7 +355,9 @@ async def test_what_a_dead_agent_left_is_removed(
 
 
 async def test_a_missing_extra_ca_file_is_a_host_error(origin: Origin, packages: Path) -> None:
-    policy = DownloadPolicy(extra_ca_file=packages / "missing.pem", reserve_bytes=0, allowed_networks=LOOPBACK)
+    policy = DownloadPolicy(
+        extra_ca_file=packages / "missing.pem", reserve_bytes=0, allowed_networks=LOOPBACK
+    )
     with pytest.raises(HostError, match=r"missing\.pem"):
         await fetch_with(packages, policy, origin.serve("/p", serving.content(b"x")))
 
