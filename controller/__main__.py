@@ -6,7 +6,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-app = typer.Typer(help="The releasehand controller.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="The releasehand controller.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback goes to the log as it is
+)
 config_app = typer.Typer(help="Look at a configuration without starting anything.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 

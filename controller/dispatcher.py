@@ -16,7 +16,7 @@ from shared.clock import Clock
 from shared.frames import Cancel, Execute, Ref
 from shared.logs import get_log
 
-BATCH: Final = 2_000  # tasks looked at in one transaction
+BATCH: Final = 500  # tasks in one transaction; half of what a link queues, so that one agent can have all
 RETRY_SCAN_S: Final = 1.0
 MISSED_SCAN_S: Final = 10.0
 STORE_PAUSE_S: Final = 1.0
@@ -89,6 +89,8 @@ class Dispatcher:
                 self.wake(await find())
             except StoreUnavailableError as exc:
                 log.warning("tasks could not be looked for", reason=str(exc))
+            except Exception:  # noqa: BLE001 - as in _work_off
+                log.crash("looking for tasks met a bug")
 
     async def _find_due_retries(self) -> list[int]:
         return await self._store.due_retries()
@@ -112,6 +114,9 @@ class Dispatcher:
                 log.warning("tasks could not be dispatched", reason=str(exc), tasks=len(ids))
                 self._left |= agents
                 self.wake(ids)
+                await self._clock.sleep(STORE_PAUSE_S)
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the controller; the missed are found later
+                log.crash("dispatch met a bug", tasks=len(ids))
                 await self._clock.sleep(STORE_PAUSE_S)
 
     async def _dispatch(self, ids: list[int]) -> None:

@@ -50,12 +50,13 @@ class Sweeper:
                 await self.sweep()
             except StoreUnavailableError as exc:
                 log.warning("sweep was put off", reason=str(exc))
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the controller: it is told, and tried again
+                log.crash("sweep met a bug")
             await self._clock.sleep(EVERY_S)
 
     async def sweep(self) -> None:
         """One round. Safe to repeat."""
-        seen = self._live.take()
-        await self._write(seen)
+        await self._write_seen()
         changed = await self._store.expire()
         while changed.operations:
             self._notices.tell(changed)
@@ -64,7 +65,7 @@ class Sweeper:
     async def finish(self) -> None:
         """Write what was seen last; a database that does not answer then keeps what it has."""
         try:
-            await self._write(self._live.take())
+            await self._write_seen()
         except StoreUnavailableError as exc:
             log.warning("live state was not written", reason=str(exc))
 
@@ -83,3 +84,13 @@ class Sweeper:
             await self._store.write_live_state(
                 heartbeats=seen.heartbeats, presence=presence, progress=list(seen.progress.values())
             )
+
+    async def _write_seen(self) -> None:
+        """Nothing seen is lost to a database that does not answer: whoever was heard meanwhile would look
+        silent."""
+        seen = self._live.take()
+        try:
+            await self._write(seen)
+        except StoreUnavailableError:
+            self._live.put_back(seen)
+            raise
