@@ -9,6 +9,7 @@ from releasehand.model import Presence
 from shared.frames import Progress
 
 MAX_PROGRESS = 50_000
+MAX_NUMBER = 2**62  # no table holds twice as much
 
 
 @dataclass(slots=True)
@@ -40,8 +41,17 @@ class Live:
     def progressed(self, progress: Progress) -> None:
         """An attempt has come further; what does not fit is dropped, for more will come."""
         ref = progress.ref
+        if max(ref.task, ref.attempt, progress.bytes_done, progress.bytes_total) > MAX_NUMBER:
+            return  # no table holds it
         if ref.task in self._seen.progress or len(self._seen.progress) < MAX_PROGRESS:
             self._seen.progress[ref.task] = (ref.task, ref.attempt, progress.bytes_done, progress.bytes_total)
+
+    def put_back(self, seen: Seen) -> None:
+        """What was taken and could not be written; what was seen since goes before it."""
+        newer, self._seen = self._seen, seen
+        self._seen.heartbeats |= newer.heartbeats
+        self._seen.presence |= newer.presence
+        self._seen.progress |= newer.progress
 
     def take(self) -> Seen:
         """What was seen since the last call; it is then the caller's to write."""

@@ -15,6 +15,7 @@ from websockets.http11 import Request, Response
 
 from controller.core.refusals import StoreUnavailableError
 from controller.dispatcher import Dispatcher
+from controller.live import MAX_NUMBER
 from controller.notice import Notices
 from controller.store import Greeting
 from releasehand.model import Presence
@@ -136,6 +137,9 @@ class Hub:
             raise ProtocolError(
                 "wrong_agent", f"this token is agent '{connection.username}', not '{frame.agent_id}'"
             )
+        numbers = [frame.last_n, *(state.generation for state in frame.instances)]
+        if max(numbers) > MAX_NUMBER:
+            raise ProtocolError("bad_frame", "a number is greater than any that was given out")
         return frame
 
     async def _welcome(self, connection: ServerConnection, hello: Hello) -> Link:

@@ -29,6 +29,7 @@ from shared.frames import (
 from shared.logs import get_log
 from shared.session import QueueFullError, Session
 
+MIN_PACE_S: Final = 0.1  # while the writer is busy, what is due stays due
 SEND_DEADLINE_S: Final = 10.0  # a peer that takes no byte for so long is cut off
 
 log = get_log(__name__)
@@ -117,6 +118,7 @@ class Link:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read())
                 group.create_task(self._write())
+                group.create_task(self._pace())
         except* (LinkClosedError, QueueFullError) as errors:
             self._over = self._over or str(errors.exceptions[0])
         except* ConnectionClosed as errors:
@@ -139,6 +141,7 @@ class Link:
     async def _act(self, frame: object) -> None:
         match frame:
             case Report():
+                self._told = None  # a report changes what the next heartbeat is compared with in the tables
                 await self._deps.submit(Batch(self.agent_id, self.epoch, frame.incarnation, frame.moves))
             case Progress():
                 self._deps.live.progressed(frame)
@@ -171,12 +174,15 @@ class Link:
                 await self._send_text(text)
             if self._over:
                 raise LinkClosedError(self._over)
-            try:
-                async with asyncio.timeout(max(0.0, self._session.next_tick_at(now) - now)):
-                    await self._outgoing.wait()
-            except TimeoutError:
-                pass
+            await self._outgoing.wait()
             self._outgoing.clear()
+
+    async def _pace(self) -> None:
+        """Wake the writer when the session has something due."""
+        while True:
+            now = self._deps.clock.monotonic()
+            await self._deps.clock.sleep(max(MIN_PACE_S, self._session.next_tick_at(now) - now))
+            self._outgoing.set()
 
     def _judge(self, presence: Presence) -> None:
         if presence is not self._presence:

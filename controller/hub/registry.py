@@ -35,8 +35,11 @@ class Registry:
         return len(self._links)
 
     def add(self, link: Connection) -> None:
-        """Make `link` its agent's; the one before, if any, is closed."""
+        """Make `link` its agent's, unless a newer one came first; the other, if any, is closed."""
         before = self._links.get(link.agent_id)
+        if before is not None and before.epoch > link.epoch:
+            link.displace()
+            return
         self._links[link.agent_id] = link
         if before is not None:
             log.info("agent connected again", agent_id=link.agent_id, epoch=link.epoch)

@@ -1,10 +1,12 @@
 """An agent without a host: the real wire and the real session; its work goes by a script."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -93,7 +95,12 @@ class FakeAgent:
 
     @asynccontextmanager
     async def linked(
-        self, controller: RunningController, *, token: str | None = None, named: str | None = None
+        self,
+        controller: RunningController,
+        *,
+        token: str | None = None,
+        named: str = "",
+        buffer_bytes: int = 0,
     ) -> AsyncIterator["FakeAgent"]:
         """Be linked until the block ends or the link does. Raises InvalidStatus if the token is refused."""
         self.closed.clear()
@@ -101,6 +108,7 @@ class FakeAgent:
         header = {"Authorization": f"Bearer {token or agent_token(self.agent_id)}"}
         async with connect(
             controller.hub,
+            sock=await _connected(controller.hub, buffer_bytes),
             ssl=controller.tls(),
             additional_headers=header,
             ping_interval=None,
@@ -110,7 +118,7 @@ class FakeAgent:
             max_queue=1,
         ) as socket:
             self._socket = socket
-            await socket.send(encode(self.hello(named or self.agent_id)))
+            await socket.send(encode(self.hello(named)))
             async with asyncio.TaskGroup() as group:
                 work = [
                     group.create_task(self._until_closed(part, socket)) for part in (self._read, self._write)
@@ -345,3 +353,14 @@ class FakeAgent:
         if self._session is not None and moves:
             self._session.report(self.incarnation, moves, self._clock.monotonic())
             self._bell.set()
+
+
+async def _connected(hub: str, buffer_bytes: int) -> socket.socket:
+    """A connection whose kernel takes only so many bytes that nobody reads; 0 leaves it to the system."""
+    address = urlsplit(hub)
+    connection = socket.socket()
+    connection.setblocking(False)
+    if buffer_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+    await asyncio.get_running_loop().sock_connect(connection, (address.hostname, address.port))
+    return connection

@@ -1,0 +1,233 @@
+"""The agents' port: who is let in, which link counts, and who is cut off."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from releasehand import Client
+from releasehand.model import Period, Phase, Status
+from shared.clock import SystemClock
+from shared.frames import encode
+from shared.session import MAX_QUEUED_FRAMES
+from tests.fakes.agent import FakeAgent, Script
+from tests.fakes.clock import FakeClock
+from tests.fakes.controller import RunningController, agent_token, running_controller
+from tests.fakes.ledger import deployment
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def controller(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningController]:
+    async with running_controller(tmp_path, clock) as controller:
+        yield controller
+
+
+@pytest.fixture
+async def client(controller: RunningController) -> AsyncIterator[Client]:
+    async with controller.client() as client:
+        yield client
+
+
+async def reason_of(client: Client, instance_id: str) -> str:
+    page = await client.get_service_instances("user")
+    return next(one.status_reason for one in page.instances if one.instance_id == instance_id)
+
+
+async def until_reason(client: Client, instance_id: str, reason: str, nudge: Callable[[], None]) -> None:
+    async with asyncio.timeout(10):
+        while await reason_of(client, instance_id) != reason:
+            nudge()
+            await SystemClock().sleep(0.02)
+
+
+async def until_ended(client: Client, deploy_id: str, status: Status) -> None:
+    async with asyncio.timeout(20):
+        while (await client.get_deployment_status(deploy_id)).status is not status:
+            await SystemClock().sleep(0.05)
+
+
+async def test_a_token_that_is_not_known_is_refused_with_words(controller: RunningController) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    with pytest.raises(InvalidStatus) as refused:
+        async with agent.linked(controller, token="a-token-of-nobody"):
+            pass
+    assert refused.value.response.status_code == 401
+    assert b"does not know this agent's token" in refused.value.response.body
+
+
+async def test_a_token_lets_in_its_own_agent_only(controller: RunningController, client: Client) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    async with agent.linked(controller, token=agent_token("host-2"), named="host-1"):
+        assert agent.refusal is not None
+        assert agent.refusal.code == "wrong_agent"
+        await agent.until(agent.closed.is_set)
+    assert (await client.get_system_stats(Period.HOUR)).instances.total == 0
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "not json",
+        b"\xff\xfe",
+        "{}",
+        '{"type": "nothing", "v": 1}',
+        '{"type": "heartbeat", "v": 2}',
+        '{"type": "welcome", "v": 1}',
+        '{"type": "progress", "ref": {"instance_id": "a", "generation": 0, "task": 1, "attempt": 1}}',
+        '{"type": "report", "incarnation": "x", "moves": [{}]}',
+        "[" * 100_000,
+    ],
+    ids=["text", "bytes", "empty", "type", "version", "not ours", "ref", "report", "deep"],
+)
+async def test_garbage_is_refused_by_name_and_ends_that_link_alone(
+    controller: RunningController, client: Client, garbage: str | bytes
+) -> None:
+    agent, other = FakeAgent("host-1", {"a": "v1"}), FakeAgent("host-2", {"b": "v1"})
+    async with agent.linked(controller), other.linked(controller):
+        await agent.send(garbage)
+        await agent.until(lambda: agent.refusal and agent.closed.is_set())
+        assert agent.refusal is not None
+        assert agent.refusal.code == "bad_frame"
+        await client.execute_deployment(deployment("v2", ["b"]))
+        await until_ended(client, "d-v2", Status.COMPLETED)
+
+
+async def test_a_second_hello_is_refused(controller: RunningController) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    async with agent.linked(controller):
+        await agent.send(encode(agent.hello()))
+        await agent.until(lambda: agent.refusal and agent.closed.is_set())
+        assert agent.refusal is not None
+        assert agent.refusal.code == "unexpected_frame"
+
+
+async def test_a_frame_that_is_too_large_ends_the_link(controller: RunningController) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    async with agent.linked(controller):
+        await agent.send("x" * ((1 << 20) + 1))
+        await agent.until(agent.closed.is_set)
+
+
+HUGE = 10**30
+
+
+async def test_numbers_beyond_the_database_s_hurt_nobody_else(
+    controller: RunningController, client: Client, clock: FakeClock
+) -> None:
+    agent, other = FakeAgent("host-1", {"a": "v1"}), FakeAgent("host-2", {"b": "v1"})
+    agent.scripts = [Script(hold=Phase.DOWNLOADING)]
+    async with agent.linked(controller), other.linked(controller):
+        await client.execute_deployment(deployment("v2", ["a"], "d-a"))
+        await agent.until_in(Phase.DOWNLOADING, "a")
+        ref = f'{{"instance_id": "a", "generation": 1, "task": {HUGE}, "attempt": 1}}'
+        await agent.send(f'{{"type": "progress", "ref": {ref}, "bytes_done": 1}}')
+        agent.progress("a", HUGE, HUGE)
+        agent.beat()
+        agent.go_on()
+        await until_ended(client, "d-a", Status.COMPLETED)
+        clock.advance(1)
+        await client.execute_deployment(deployment("v2", ["b"], "d-b"))
+        await until_ended(client, "d-b", Status.COMPLETED)
+        clock.advance(1)
+        assert (await client.get_system_health()).database == "ok"
+
+
+async def test_the_newest_link_of_an_agent_counts(controller: RunningController, client: Client) -> None:
+    old, new = FakeAgent("host-1", {"a": "v1"}), FakeAgent("host-1", {"a": "v1"})
+    async with old.linked(controller), new.linked(controller):
+        await old.until(old.closed.is_set)
+        assert new.welcome is not None
+        assert new.welcome.session_epoch == 2
+        await client.execute_deployment(deployment("v2", ["a"]))
+        await until_ended(client, "d-v2", Status.COMPLETED)
+    assert (len(old.executed), len(new.executed)) == (0, 1)
+
+
+async def test_a_silent_agent_is_suspect_then_offline_and_cut_off(
+    controller: RunningController, client: Client, clock: FakeClock
+) -> None:
+    silent, lively = FakeAgent("host-1", {"a": "v1"}), FakeAgent("host-2", {"b": "v1"})
+    async with silent.linked(controller), lively.linked(controller):
+
+        def pass_time() -> None:
+            clock.advance(1)
+            lively.beat()
+
+        await until_reason(client, "a", "agent_offline", pass_time)
+        await silent.until(silent.closed.is_set)
+        assert not lively.closed.is_set()
+        assert await reason_of(client, "b") == ""
+        silence_s = clock.monotonic() - 1_000
+        assert silence_s >= 45
+    async with silent.linked(controller):
+        await until_reason(client, "a", "", lambda: clock.advance(1))
+
+
+async def test_an_agent_that_left_is_offline_after_a_while(
+    controller: RunningController, client: Client, clock: FakeClock
+) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    async with agent.linked(controller):
+        pass
+    assert await reason_of(client, "a") == ""
+    await until_reason(client, "a", "agent_offline", lambda: clock.advance(2))
+    assert clock.monotonic() - 1_000 >= 45
+
+
+async def test_the_controller_beats_too(controller: RunningController, clock: FakeClock) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    async with agent.linked(controller):
+        clock.advance(12.1)
+        await agent.until(lambda: agent.heard_beats)
+
+
+async def test_a_heartbeat_equal_to_the_last_but_after_a_deployment_is_looked_at(
+    controller: RunningController, client: Client
+) -> None:
+    """v1, then v2 by us, then v1 again by hand: both heartbeats say v1, and the second one is drift."""
+    agent = FakeAgent("host-1", {"a": "v1"})
+    async with agent.linked(controller):
+        agent.beat()
+        await client.execute_deployment(deployment("v2", ["a"]))
+        await until_ended(client, "d-v2", Status.COMPLETED)
+        agent.versions["a"] = "v1"
+        async with asyncio.timeout(10):
+            while (await client.get_service_instances("user")).instances[0].drift is None:
+                agent.beat()
+                await SystemClock().sleep(0.05)
+
+
+async def test_an_agent_of_thousands_of_instances_that_reads_is_not_cut_off(
+    controller: RunningController, client: Client
+) -> None:
+    names = [f"i-{n}" for n in range(MAX_QUEUED_FRAMES + 50)]
+    agent = FakeAgent("host-1", dict.fromkeys(names, "v1"))
+    async with agent.linked(controller):
+        await client.execute_deployment(deployment("v2", names))
+        await until_ended(client, "d-v2", Status.COMPLETED)
+        assert not agent.closed.is_set()
+    assert len(agent.executed) == len(names)
+
+
+async def test_an_agent_that_does_not_read_is_cut_off_and_holds_up_nobody(
+    controller: RunningController, client: Client
+) -> None:
+    names = [f"i-{n}" for n in range(1_500)]
+    deaf, other = FakeAgent("host-1", dict.fromkeys(names, "v1")), FakeAgent("host-2", {"b": "v1"})
+    long_url = "https://packages.example.com/" + "x" * 4_000
+    async with deaf.linked(controller, buffer_bytes=4_096), other.linked(controller):
+        deaf.stop_reading()
+        await client.execute_deployment(deployment("v2", names, "big", package_url=long_url))
+        await client.execute_deployment(deployment("v2", ["b"], "small"))
+        await until_ended(client, "small", Status.COMPLETED)
+        async with asyncio.timeout(30):
+            while (await client.get_deployment_status("big")).instances[-1].waiting_for != "agent_offline":
+                await SystemClock().sleep(1)
+        deaf.read_on()
