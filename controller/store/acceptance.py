@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.engine import Row
@@ -20,11 +20,12 @@ from controller.core.refusals import (
     UnknownServiceError,
 )
 from controller.core.task import Event, Task, TaskMove, cancel
-from releasehand.model import PREVIOUS, FailureCode, OperationKind, Presence, Status, WaitingFor
+from releasehand.model import ENDED, PREVIOUS, FailureCode, OperationKind, Presence, Status, WaitingFor
 
 from . import events, history, moves, operations, sources, tasks
 from .tables import AGENT, INSTANCE, OPERATION, TASK
 
+_NEW: Final = select(TASK.c.id, TASK.c.instance_id, TASK.c.status, TASK.c.behind)
 _PLACE_TAKEN = 0
 """What `superseded_by` holds until the task that supersedes has its id."""
 
@@ -83,16 +84,19 @@ async def accept(
         for name in order.instances
     ]
     await conn.execute(insert(TASK), rows)
-    new = await tasks.fetch(conn, tasks.select_tasks().where(TASK.c.operation == operation))
+    new = list(await conn.execute(_NEW.where(TASK.c.operation == operation).order_by(TASK.c.id)))
     await _name_successors(conn, held, new)
     accepted = events.of_operation(
         operation, "accepted", now, message=f"{order.kind} of {service} {order.version}"
     )
-    await events.append(conn, [accepted, *(events.of_task(task, "accepted", now) for task in new)])
-    await _settle_stillborn(conn, operation, [task for task in new if not task.is_open], now)
+    await events.append(conn, [accepted])
+    await events.append_of_operation(conn, operation, "accepted", now)
+    if any(task.status in ENDED for task in new):
+        await _settle_stillborn(conn, operation, now)
     row = (await conn.execute(select(OPERATION).where(OPERATION.c.id == operation))).one()
     superseded = [task.id for task in held]
-    return AcceptedRow(row, [task.id for task in new if task.is_open] + superseded, repeated=False)
+    started = [task.id for task in new if task.status not in ENDED]
+    return AcceptedRow(row, started + superseded, repeated=False)
 
 
 async def _find_instances(conn: AsyncConnection, order: Order) -> dict[str, Row[*tuple[Any, ...]]]:
@@ -182,18 +186,19 @@ async def _supersede(conn: AsyncConnection, held: Sequence[Task], now: datetime)
     return behind
 
 
-async def _settle_stillborn(
-    conn: AsyncConnection, operation: int, stillborn: Sequence[Task], now: datetime
-) -> None:
+async def _settle_stillborn(conn: AsyncConnection, operation: int, now: datetime) -> None:
     """Tasks that failed as they were accepted move no more: if there are no others, the operation has
     ended."""
-    if stillborn:
-        ends = [TaskMove(task, task, Event.FAILED, task.error_message) for task in stillborn]
-        await events.append(conn, events.of_moves(ends, now))
-        await operations.settle(conn, [operation], now)
+    failed = (TASK.c.operation == operation, TASK.c.status == Status.FAILED)
+    stillborn = await tasks.fetch(conn, tasks.select_tasks().where(*failed))
+    ends = [TaskMove(task, task, Event.FAILED, task.error_message) for task in stillborn]
+    await events.append(conn, events.of_moves(ends, now))
+    await operations.settle(conn, [operation], now)
 
 
-async def _name_successors(conn: AsyncConnection, held: Sequence[Task], new: Sequence[Task]) -> None:
+async def _name_successors(
+    conn: AsyncConnection, held: Sequence[Task], new: Sequence[Row[*tuple[Any, ...]]]
+) -> None:
     """Also on what the held ones waited for in their turn: its end now sets the new task going."""
     if held:
         successor = {task.instance_id: task.id for task in new}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import insert
+from sqlalchemy import insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.task import Event, Task, TaskMove
@@ -12,7 +12,8 @@ from releasehand.model import Status
 from shared.attempt import TERMINAL
 from shared.frames import Move
 
-from .tables import EVENT
+from .columns import UtcDateTime
+from .tables import EVENT, TASK
 
 _BLANK: Final[dict[str, Any]] = {
     "operation": None,
@@ -39,6 +40,25 @@ _NAMES: Final = {
 async def append(conn: AsyncConnection, events: Sequence[dict[str, Any]]) -> None:
     if events:
         await conn.execute(insert(EVENT), [_BLANK | event for event in events])
+
+
+async def append_of_operation(conn: AsyncConnection, operation: int, event: str, at: datetime) -> None:
+    """The same event for each task of an operation, written by the database alone: there may be thousands."""
+    said = {
+        "at": literal(at, UtcDateTime),
+        "event": literal(event),
+        "operation": TASK.c.operation,
+        "task": TASK.c.id,
+        "instance_id": TASK.c.instance_id,
+        "agent_id": TASK.c.agent_id,
+        "generation": TASK.c.generation,
+        "attempt": TASK.c.attempt,
+    }
+    values: dict[str, Any] = {
+        name: literal(blank, EVENT.c[name].type) for name, blank in _BLANK.items()
+    } | said
+    chosen = select(*values.values()).where(TASK.c.operation == operation).order_by(TASK.c.id)
+    await conn.execute(insert(EVENT).from_select(list(values), chosen))
 
 
 def of_task(task: Task, event: str, at: datetime, **more: Any) -> dict[str, Any]:

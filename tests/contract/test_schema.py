@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -131,7 +132,7 @@ async def work_a_day(ledger: Ledger) -> None:
     await store.system_stats(Period.DAY)
 
 
-def find_scans(file: Path, seen: list[tuple[str, object]]) -> list[str]:
+def find_scans(file: Path, seen: list[tuple[str, Any]]) -> list[str]:
     """The statements whose plan reads a growing table from end to end."""
     growing = [f"SCAN {table}" for table in ("task", "event", "version_history", "operation")]
     connection = sqlite3.connect(file)
@@ -140,7 +141,7 @@ def find_scans(file: Path, seen: list[tuple[str, object]]) -> list[str]:
         if not statement.startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
             continue
         one = parameters[0] if isinstance(parameters, list) else parameters
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", one)  # type: ignore[call-overload]
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", one)
         found += [f"{step[3]}: {statement}" for step in plan if step[3].startswith(tuple(growing))]
     connection.close()
     return sorted(set(found))

@@ -20,7 +20,8 @@ def pulse(host: Host, *versions: tuple[str, str], **said: Any) -> Heartbeat:
         InstancePulse(instance_id=name, active=live(version), state=ServiceState.RUNNING)
         for name, version in versions
     ]
-    return Heartbeat(**({"instances": instances, "last_n": host.n} | said))
+    values: dict[str, Any] = {"instances": instances, "last_n": host.n} | said
+    return Heartbeat(**values)
 
 
 async def found(ledger: Ledger, instance_id: str, service: str = "user") -> Any:

@@ -240,7 +240,7 @@ async def test_a_silent_agent_leaves_an_unknown_outcome_that_holds_its_instance(
     ids=["done", "reverted", "cancelled"],
 )
 async def test_the_late_truth_is_recorded_everywhere(
-    ledger: Ledger, path: list[O], end: object, entries: list[tuple[str, str, str]]
+    ledger: Ledger, path: list[Outcome], end: object, entries: list[tuple[str, str, str]]
 ) -> None:
     host = await ledger.host("host-1", ["a"], "v1")
     task = await ledger.start("v2", "a", deploy_id="d1", timeout=60)
