@@ -101,7 +101,7 @@ def test_a_database_that_cannot_keep_the_truth_is_refused(url: str) -> None:
 
 
 async def test_no_statement_of_the_daily_work_reads_a_whole_growing_table(tmp_path: Path) -> None:
-    """Tasks, events, history and operations only grow: what is done all day must find its rows by an index."""
+    """Tasks, events, history and operations only grow: what is done all day finds its rows by an index."""
     async with open_ledger(url_of(tmp_path)) as ledger:
         with statements() as seen:
             await work_a_day(ledger)
