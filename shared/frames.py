@@ -22,9 +22,16 @@ MAX_FRAME_BYTES: Final = 1 << 20
 MAX_LOG_TAIL_CHARS: Final = 65_536
 MAX_MESSAGE_CHARS: Final = 4_096
 MAX_TOLD_ERRORS: Final = 100
+MAX_NUMBER: Final = 2**63 - 1  # what a column of either database holds
+MAX_GENERATION_TOLD: Final = 2**53  # by an agent: the controller counts on from it
+MAX_TIMEOUT_S: Final = 86_400.0
 
 Id = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(max_length=MAX_MESSAGE_CHARS)]
+Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+Ordinal = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+BoundSeconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Many = Annotated[list[ItemT], FailFast()]
 """Stops at the first wrong item: a frame of nothing but wrong ones would cost gigabytes in errors alone."""
 
@@ -43,9 +50,9 @@ class Ref(Part):
     """Which try of which task of which instance: carried by every command and report."""
 
     instance_id: Id
-    generation: int = Field(ge=1)
-    task: int = Field(ge=1)
-    attempt: int = Field(ge=1)
+    generation: Ordinal
+    task: Ordinal
+    attempt: Ordinal
 
 
 class Active(Part):
@@ -73,14 +80,14 @@ class InstanceState(Part):
     instance_id: Id
     service: Id
     port: int = Field(default=0, ge=0, le=65_535)
-    generation: int = Field(default=0, ge=0)  # the highest accepted here
+    generation: int = Field(default=0, ge=0, le=MAX_GENERATION_TOLD)  # the highest accepted here
     active: Active = Active()
     releases: Many[Kept] = []
     state: ServiceState = ServiceState.UNKNOWN
     reason: Text = ""  # why it is not well, "" when it is
     broken: bool = False
-    activate_timeout_s: float = Field(default=120, gt=0)
-    revert_timeout_s: float = Field(default=120, gt=0)
+    activate_timeout_s: BoundSeconds = 120
+    revert_timeout_s: BoundSeconds = 120
     metadata: dict[str, str] = {}
 
 
@@ -97,17 +104,17 @@ class Hello(Frame):
     host: str
     boot_id: str
     incarnation: Id  # made anew when the journal was lost: sequences start again
-    last_n: int = Field(ge=0)  # the newest report in the outbox
+    last_n: Number  # the newest report in the outbox
     instances: Many[InstanceState]
     open_attempts: Many[OpenAttempt] = []
     metadata: dict[str, str] = {}
 
 
 class HostLoad(Part):
-    cpu_percent: float = 0
-    memory_percent: float = 0
-    load_1m: float = 0
-    disk_free_bytes: int = 0
+    cpu_percent: Finite = 0
+    memory_percent: Finite = 0
+    load_1m: Finite = 0
+    disk_free_bytes: Number = 0
 
 
 class InstancePulse(Part):
@@ -123,7 +130,7 @@ class Heartbeat(Frame):
     type: Literal["heartbeat"] = "heartbeat"
     host: HostLoad | None = None
     instances: Many[InstancePulse] = []
-    last_n: int = Field(default=0, ge=0)  # the newest report in the outbox when this was written
+    last_n: Number = 0  # the newest report in the outbox when this was written
 
 
 class AttemptEnd(Part):
@@ -144,12 +151,12 @@ class Move(Ref):
     """One move of an attempt, numbered in the agent's outbox. `left` is None when the command was accepted;
     `end` is there exactly when `entered` is terminal."""
 
-    n: int = Field(ge=1)
+    n: Ordinal
     at: AwareDatetime
     left: Phase | None
     outcome: Outcome
     entered: Phase
-    duration_s: float = Field(default=0, ge=0)
+    duration_s: float = Field(default=0, ge=0, allow_inf_nan=False)
     end: AttemptEnd | None = None
 
 
@@ -164,8 +171,8 @@ class Progress(Frame):
 
     type: Literal["progress"] = "progress"
     ref: Ref
-    bytes_done: int = Field(ge=0)
-    bytes_total: int = Field(default=0, ge=0)  # 0 while unknown
+    bytes_done: Number
+    bytes_total: Number = 0  # 0 while unknown
 
 
 class Wanted(Ref):
@@ -184,9 +191,9 @@ class Welcome(Frame):
     type: Literal["welcome"] = "welcome"
     server_time: AwareDatetime
     heartbeat_interval_s: float = Field(gt=0)  # 0 would be a busy loop
-    session_epoch: int
+    session_epoch: Number
     reconnect_window_s: float = Field(ge=0)
-    acked: int = Field(ge=0)  # reports of this incarnation recorded so far
+    acked: Number  # reports of this incarnation recorded so far
     wanted: Many[Wanted] = []
     refused: Many[RefusedInstance] = []
 
@@ -215,7 +222,7 @@ class Ack(Frame):
 
     type: Literal["ack"] = "ack"
     incarnation: Id
-    upto: int
+    upto: Number
 
 
 class Refuse(Frame):

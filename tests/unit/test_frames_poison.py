@@ -44,3 +44,39 @@ def test_a_map_of_wrong_values_is_refused_in_a_few_words() -> None:
     metadata = ",".join(f'"{key}":1' for key in range(80_000))
     with pytest.raises(ProtocolError, match=r"wrong in [0-9]+ places"):
         decode_from_agent(f'{{"type":"hello","metadata":{{{metadata}}}}}')
+
+
+def _report_with(field: str, value: str) -> str:
+    move = {"instance_id": '"i"', "generation": "1", "task": "1", "attempt": "1", "n": "1", "duration_s": "0"}
+    move |= {"at": '"2026-01-01T00:00:00Z"', "left": "null", "outcome": '"ok"', "entered": '"queued"'}
+    fields = ",".join(f'"{name}":{text}' for name, text in (move | {field: value}).items())
+    return f'{{"type":"report","incarnation":"one","moves":[{{{fields}}}]}}'
+
+
+@pytest.mark.parametrize("field", ["generation", "task", "attempt", "n", "duration_s"])
+@pytest.mark.parametrize("value", ["9223372036854775808", "1" + "0" * 400, "1e999", "-1"])
+def test_a_number_that_no_table_can_hold_is_refused_at_the_border(field: str, value: str) -> None:
+    """It would end the controller where it is written down, and again whenever the agent repeats it."""
+    if field == "duration_s" and value == "9223372036854775808":
+        value = "Infinity"
+    decode_from_agent(_report_with(field, "1"))
+    with pytest.raises(ProtocolError):
+        decode_from_agent(_report_with(field, value))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("generation", "9223372036854775807"),  # the next one could not be numbered
+        ("activate_timeout_s", "1e300"),
+        ("revert_timeout_s", "Infinity"),
+    ],
+)
+def test_an_agent_cannot_say_what_the_controller_could_not_calculate_with(field: str, value: str) -> None:
+    who = (
+        '"type":"hello","agent_id":"a","agent_version":"","host":"","boot_id":"","incarnation":"x","last_n":0'
+    )
+    said = f'{{"instance_id":"i","service":"s","{field}":{value}}}'
+    text = f'{{{who},"instances":[{said}]}}'
+    with pytest.raises(ProtocolError, match=field):
+        decode_from_agent(text)
