@@ -121,7 +121,7 @@ STAGES = {
     "unit-only": Stage("unit", 30, lambda: run_tests(["tests/unit"], workers=2)),
     # One test at a time: these start daemons and measure deadlines, and two would disturb each other.
     "integration": Stage("integration", 150, lambda: run_tests(["tests/integration"])),
-    "faults": Stage("faults", 120, lambda: run_tests(["tests/faults"])),
+    "faults": Stage("faults", 120, lambda: run_tests(["tests/faults"], workers=2)),
     "browser": Stage("browser", 90, lambda: run_tests(["tests/browser"])),
 }
 

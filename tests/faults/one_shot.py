@@ -1,0 +1,365 @@
+"""The agent's executor as a process that does one thing and ends:
+
+    one_shot.py ORDER.json      carry the order out (see Order), exit 0 when its command has ended
+    one_shot.py --serve         the same for each path on stdin; a line with its exit status for each
+
+Everything of the agent is real: journal, download, unpack, switch, service and check; only the link is missing.
+Tracers are attached once everything is loaded and ready, so what a start costs is not counted. With --serve,
+which wants to be process 1 of a namespace of its own, an order is a fork of what is loaded already."""
+
+import asyncio
+import ctypes
+import ipaddress
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from agent.check import HttpCheck
+from agent.config import CommandDriver, InstanceSection
+from agent.daemon import JOURNAL_NAME, PACKAGES_NAME, hold_state_dir
+from agent.download import Downloader, DownloadPolicy
+from agent.executor import Executor
+from agent.instance import Instance
+from agent.journal import Journal, JournalError
+from agent.runner import Tools
+from agent.service import CommandService
+from agent.service.process import boot_id, find_marked
+from agent.service.record import TOKEN_VARIABLE, read_record
+from agent.switch import InstallRoot
+from shared.clock import SystemClock
+from shared.frames import Execute, Move, Ref
+
+INSTANCE: Final = "web-1"
+SERVICE: Final = "web"
+MARK: Final = "ONE_SHOT_HOST"
+WORKER, JOURNAL, MAIN, CHILD = "worker", "journal", "main", "child"
+TRACEES: Final = (MAIN, WORKER, JOURNAL, CHILD)
+"""Threads of the agent by what they do, and the process that unpacks."""
+
+JOURNAL_FAILED: Final = 3
+"""Exit status when the agent could not start because its journal was refused: it is to be started again."""
+ENDED: Final = "ended.json"
+_ASK_AGAIN_S: Final = 0.1
+_SET_PTRACER: Final = 0x59616D61
+_LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"),)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A strace of one tracee: `options` say what it does, `log` is where it writes."""
+
+    tracee: str
+    options: tuple[str, ...]
+    log: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to do with the host in `folder`. `command` is the JSON of an Execute, "" to do nothing but look.
+
+    `runs` is the release whose process is to be there before anything begins; `at_start` begins the traces
+    with the recovery of the agent instead of with the command. `kill_at` is a name that the agent's
+    checkpoint is told. The end is told in `ended.json` of the folder (Facts); with `speak` each report stands
+    on stdout as soon as a controller could have it. A service that is left running `stays` for the next
+    order, or is ended with the namespace's other processes."""
+
+    folder: str
+    port: int
+    ca_file: str
+    command: str
+    runs: str = ""
+    at_start: bool = False
+    kill_at: str = ""
+    traces: tuple[Trace, ...] = ()
+    speak: bool = False
+    stays: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> "Order":
+        found = json.loads(path.read_bytes())
+        traces = tuple(Trace(one["tracee"], tuple(one["options"]), one["log"]) for one in found.pop("traces"))
+        return cls(**found, traces=traces)
+
+    def write(self, path: Path) -> Path:
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+
+@dataclass
+class Facts:
+    """What is true at the end, as the host itself shows it."""
+
+    moves: list[dict[str, Any]]
+    unfinished: int
+    service: str
+    """The state of the service; its process' directory and answer are "" if there is none."""
+    directory: str
+    answer: str
+    processes: int
+    """How many processes there are that a start of the service made."""
+
+
+class HeldJournal(Journal):
+    """A journal that tells the thread it works in before it opens its file."""
+
+    held: Callable[[int], None] = staticmethod(lambda _: None)
+    thread_id = 0
+
+    def _open(self) -> None:
+        self.thread_id = threading.get_native_id()
+        type(self).held(self.thread_id)
+        super()._open()
+
+
+@dataclass
+class Gate:
+    """Attaches the tracers when opened; what was passed before is not counted."""
+
+    traces: tuple[Trace, ...]
+    threads: dict[str, int] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Return when each tracer has its thread."""
+        for trace in self.traces:
+            strace = ["/usr/bin/strace", "-y", "-s", "0", "-e", "signal=none", *trace.options, "-o", trace.log]
+            if trace.tracee == CHILD:
+                sys.executable = _wrap(Path(f"{trace.log}.sh"), [*strace, "-qq", sys.executable])
+                continue
+            tracer = subprocess.Popen(
+                [*strace, "-p", str(self.threads[trace.tracee])],
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            assert tracer.stderr is not None, "asked for above"
+            ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(tracer.pid), 0, 0, 0)
+            said = tracer.stderr.readline()
+            assert b"attached" in said, said
+            _TRACERS.append(tracer)
+
+
+_TRACERS: Final[list[subprocess.Popen[bytes]]] = []  # they end with what they trace
+
+
+def _wrap(path: Path, argv: list[str]) -> str:
+    path.write_text(f"#!/bin/sh\nexec {' '.join(argv)} \"$@\"\n", encoding="ascii")
+    path.chmod(0o755)
+    return str(path)
+
+
+class Host:
+    """One instance below `folder`, wired as agent.daemon does it."""
+
+    def __init__(self, order: Order) -> None:
+        self.order, self.folder = order, Path(order.folder)
+        self.clock = SystemClock()
+        self.news = asyncio.Event()
+        self.root = InstallRoot(self.folder / "srv")
+        self.state_dir = self.folder / "state"
+        self.service = CommandService(
+            self.root.path,
+            start=(sys.executable, "-I", "-S", "serve.py"),
+            service=SERVICE,
+            instance=INSTANCE,
+            port=order.port,
+            version=self._active_version,
+            environment={MARK: order.folder, "STARTS": f"{self.folder}/starts", "GATE": "/nowhere"},
+            stop_timeout_s=2.0,
+        )
+        self.check = HttpCheck(f"http://127.0.0.1:{order.port}/", clock=self.clock, interval_s=0.05)
+        self.gate = Gate(order.traces)
+
+    def _active_version(self) -> str:
+        name = self.root.current()
+        return next((one.version for one in self.root.releases() if one.name == name), "")
+
+    async def carry_out(self) -> None:
+        """Start the agent, give it the command, wait for its end, stop the agent; traced from the gate on.
+
+        Raises JournalError when the agent cannot start."""
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))  # one thread, so that its calls have one order
+        worker = await asyncio.to_thread(threading.get_native_id)
+        self.gate.threads = {MAIN: os.getpid(), WORKER: worker}
+        if self.order.runs:
+            await self._start_service(self.order.runs)
+        with hold_state_dir(self.state_dir):
+            journal = await self._open_journal()
+            policy = DownloadPolicy(
+                extra_ca_file=Path(self.order.ca_file) if self.order.ca_file else None,
+                allow_private=True,
+                allowed_networks=_LOOPBACK,
+                reserve_bytes=0,
+            )
+            downloader = Downloader(self.state_dir / PACKAGES_NAME, policy=policy, clock=self.clock)
+            try:
+                await self._work(journal, downloader)
+            finally:
+                await downloader.close()
+                await journal.close()
+
+    async def _open_journal(self) -> HeldJournal:
+        def hold(thread_id: int) -> None:
+            self.gate.threads[JOURNAL] = thread_id
+            if self.order.at_start:
+                self.gate.open()
+
+        HeldJournal.held = staticmethod(hold)
+        journal = await HeldJournal.open(self.state_dir / JOURNAL_NAME, report=self.news.set)
+        assert isinstance(journal, HeldJournal), "made by its own class"
+        return journal
+
+    async def _work(self, journal: Journal, downloader: Downloader) -> None:
+        section = InstanceSection(
+            id=INSTANCE,
+            service=SERVICE,
+            port=self.order.port,
+            root=self.root.path,
+            driver=CommandDriver(type="command", start=("serve",)),
+            activate_timeout_s=10,
+            revert_timeout_s=10,
+        )
+        instance = Instance(section, self.root, self.service, self.check, journal)
+        tools = Tools(fetcher=downloader, clock=self.clock, boot_id=boot_id(), checkpoint=self._checkpoint)
+        executor = Executor([instance], tools)
+        await downloader.clear()
+        await executor.recover()
+        if not self.order.at_start:
+            self.gate.open()
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(executor.run())
+            if self.order.command:
+                await self._see_to_the_end(executor, journal)
+            work.cancel()
+        facts = await self._look(journal, len(executor.unfinished))
+        (self.folder / ENDED).write_text(json.dumps(asdict(facts)))
+
+    def _checkpoint(self, name: str) -> None:
+        if name == self.order.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def _see_to_the_end(self, executor: Executor, journal: Journal) -> None:
+        """Do as the link does: send the command until it is taken, and hear the reports until the end."""
+        command = Execute.model_validate_json(self.order.command)
+        while True:
+            try:
+                await executor.execute(command)
+                break
+            except JournalError:  # nothing was taken: the controller sends it again
+                await self.clock.sleep(_ASK_AGAIN_S)
+        told = 0
+        while True:
+            self.news.clear()
+            try:
+                moves = await journal.pending(after=told, limit=1_000)
+            except JournalError:
+                await self.clock.sleep(_ASK_AGAIN_S)
+                continue
+            for move in moves:
+                told = move.n
+                if self.order.speak:
+                    sys.stdout.write(move.model_dump_json() + "\n")
+                    sys.stdout.flush()
+            if any(is_end(move, command.ref) for move in moves):
+                return
+            await self.news.wait()
+
+    async def _start_service(self, release: str) -> None:
+        """Have a process of `release` run, whatever `current` names."""
+        current = self.root.current()
+        self.root.point_current(release)
+        mark = await self.service.restart()
+        await self.check.wait(expected_version="", alive=self.service.observe, mark=mark, deadline_s=20)
+        self.root.point_current(current)
+
+    async def _look(self, journal: Journal, unfinished: int) -> Facts:
+        seen = await self.service.observe()
+        record = read_record(self.root.path / ".service.json")
+        leader = record.leader() if record else None
+        runs = leader is not None and leader.is_alive()
+        return Facts(
+            moves=[move.model_dump(mode="json") for move in await journal.pending(after=0, limit=10_000)],
+            unfinished=unfinished,
+            service=seen.state,
+            directory=str(Path(f"/proc/{leader.pid}/cwd").readlink()) if runs and leader else "",
+            answer=await self._ask() if runs else "",
+            processes=len(find_marked(MARK, self.order.folder)),
+        )
+
+    async def _ask(self) -> str:
+        try:
+            async with asyncio.timeout(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.order.port)
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+        except (OSError, TimeoutError) as exc:
+            return f"none: {exc!r}"
+        return answer.rpartition(b"\r\n\r\n")[2].decode().partition(" ")[0].strip('"')
+
+
+def is_end(move: Move, ref: Ref) -> bool:
+    """Whether `move` tells the end of the attempt `ref`."""
+    return move.end is not None and (move.generation, move.attempt) == (ref.generation, ref.attempt)
+
+
+def carry_out(order: Order) -> int:
+    """Do it; return the exit status."""
+    try:
+        asyncio.run(Host(order).carry_out())
+    except JournalError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return JOURNAL_FAILED
+    return 0
+
+
+def serve() -> None:
+    """Carry out the order at each path on stdin, in a fork; say how each ended, as wait(2) encodes it."""
+    assert os.getpid() == 1, "wants a namespace of its own: it ends every process that it can see"
+    for line in sys.stdin:
+        path = Path(line.strip())
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            status = 1
+            try:
+                status = carry_out(Order.read(path))
+            except BaseException:  # noqa: BLE001 - a fork must end here, whatever comes
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        if not Order.read(path).stays:
+            _end_all()
+        sys.stdout.write(f"{status}\n")
+        sys.stdout.flush()
+
+
+def _end_all() -> None:
+    """Kill every other process of the namespace."""
+    with suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        sys.exit(carry_out(Order.read(Path(sys.argv[1]))))
