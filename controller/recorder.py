@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from controller.core.refusals import StoreUnavailableError
@@ -24,8 +25,10 @@ Acknowledge = Callable[[str, int, str, int], None]
 class ReportStore(Protocol):
     """Where reports are recorded."""
 
-    async def record(self, batches: Sequence[Batch], chance: Callable[[], float]) -> Recorded:
-        """Durable on return."""
+    async def record(
+        self, batches: Sequence[Batch], chance: Callable[[], float], *, refusal: str = ""
+    ) -> Recorded:
+        """Durable on return. With a `refusal`, everything is rejected for that reason."""
         ...
 
 
@@ -56,24 +59,33 @@ class Recorder:
                 size += len(group[-1].reports)
             await self._record(group)
 
-    async def _record(self, group: list[Batch]) -> None:
+    async def _record(self, group: list[Batch], *, refusal: str = "") -> None:
         while True:
             try:
-                recorded = await self._store.record(group, random.random)
+                recorded = await self._store.record(group, random.random, refusal=refusal)
             except StoreUnavailableError as exc:
                 log.warning("reports could not be recorded", reason=str(exc), batches=len(group))
                 await self._clock.sleep(STORE_PAUSE_S)
-            except Exception:  # noqa: BLE001 - told below, and only the batch at fault is left out
-                if len(group) == 1:
-                    # A bug of ours: the agent keeps the reports, everybody else's go on.
-                    log.crash("reports could not be applied", agent_id=group[0].agent_id)
-                    return
-                for batch in group:
-                    await self._record([batch])
+            except Exception as exc:  # noqa: BLE001 - a bug of ours: only the report at fault is left out
+                log.crash("reports could not be applied", batches=len(group))
+                if not refusal:
+                    await self._record_apart(group, f"the controller met a bug ({type(exc).__name__})")
                 return
             else:
                 self._tell(recorded)
                 return
+
+    async def _record_apart(self, group: list[Batch], refusal: str) -> None:
+        """Find the report at fault, by recording each batch and then each report alone; that one is
+        rejected."""
+        if len(group) > 1:
+            for batch in group:
+                await self._record([batch])
+        elif len(group[0].reports) > 1:
+            for report in group[0].reports:
+                await self._record([replace(group[0], reports=[report])])
+        else:
+            await self._record(group, refusal=refusal)
 
     def _tell(self, recorded: Recorded) -> None:
         for (agent_id, epoch), (incarnation, upto) in recorded.acks.items():

@@ -36,11 +36,16 @@ class Recorded:
 
 
 async def record(
-    conn: AsyncConnection, batches: Iterable[Batch], *, now: datetime, chance: Callable[[], float]
+    conn: AsyncConnection,
+    batches: Iterable[Batch],
+    *,
+    now: datetime,
+    chance: Callable[[], float],
+    refusal: str = "",
 ) -> Recorded:
     """Apply reports in order. One that parses but cannot apply is logged as rejected and never blocks its
     batch; one of a session that is not its agent's newest is dropped without an answer, for the newest will
-    get it again."""
+    get it again. With a `refusal`, everything is rejected for that reason."""
     batches = list(batches)
     recorded = Recorded()
     positions = await _positions(conn, [batch.agent_id for batch in batches])
@@ -54,6 +59,9 @@ async def record(
             if report.n != last_n + 1:
                 continue  # a copy, or behind a gap: it is sent again
             last_n = report.n
+            if refusal:
+                recorded.rejected.append((batch.agent_id, refusal))
+                continue
             _apply_one(batch.agent_id, report, rows, changes, recorded, now, chance())
         positions[batch.agent_id] = (epoch, incarnation, last_n)
         recorded.acks[batch.agent_id, epoch] = (incarnation, last_n)

@@ -231,9 +231,15 @@ class Store:
         changes = [moves.Change(move) for move in task_moves]
         return await self._write_once(lambda conn, now: moves.apply(conn, changes, now))
 
-    async def record(self, batches: Sequence[reports.Batch], chance: Callable[[], float]) -> reports.Recorded:
-        """Record reports of many agents together. Durable on return: they may be acknowledged."""
-        return await self._write(lambda conn, now: reports.record(conn, batches, now=now, chance=chance))
+    async def record(
+        self, batches: Sequence[reports.Batch], chance: Callable[[], float], *, refusal: str = ""
+    ) -> reports.Recorded:
+        """Record reports of many agents together, or reject them all for the reason of a `refusal`.
+
+        Durable on return: they may be acknowledged."""
+        return await self._write(
+            lambda conn, now: reports.record(conn, batches, now=now, chance=chance, refusal=refusal)
+        )
 
     async def greet(self, hello: Hello) -> agents.Greeting:
         """Open a session for an agent. Durable on return."""
