@@ -65,12 +65,9 @@ def _compression(head: bytes) -> Compression | None:
 
 
 def _gzip() -> Compression:
-    from isal import igzip_lib  # noqa: PLC0415 — several times faster than zlib, and verifies the trailer too
+    from agent.unpack.inflate import InflateError, start_gzip  # noqa: PLC0415
 
-    def start(_window_bytes: int) -> Decompressor:  # a window of gzip is 32 KiB
-        return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-
-    return Compression("gzip", lambda data: data.startswith(_GZIP), start, igzip_lib.IsalError, padding=1)
+    return Compression("gzip", lambda data: data.startswith(_GZIP), start_gzip, InflateError, padding=1)
 
 
 def _zstd() -> Compression:

@@ -7,6 +7,7 @@ from typing import Final
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_DEPTH: Final = 600  # a path of 1,024 bytes has fewer parts
 
+
 def hand_over(root: int, user: int) -> None:
     """Let `user` write into the directory behind the descriptor `root`. Raises OSError."""
     os.fchown(root, user, user)

@@ -29,6 +29,9 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
     """See agent.unpack.unpack, which is the way in."""
     with disk_errors(destination):
         root = os.open(destination, _DIRECTORY)
+        if os.listdir(root):  # asked before anything could be removed
+            os.close(root)
+            raise HostError(destination, "it is not empty")
     try:
         package.flush()  # the child reads the descriptor: what Python still holds back would be missing
         user = sandbox.child_user()

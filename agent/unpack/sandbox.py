@@ -49,7 +49,9 @@ def child_user() -> int | None:
     with open("/proc/self/status", "rb") as status:
         effective = next(line for line in status if line.startswith(b"CapEff:"))
     with open("/proc/self/uid_map", "rb") as lines:  # a user namespace may know fewer users
-        mapped = any(first <= CHILD_ID < first + count for first, _, count in (map(int, x.split()) for x in lines))
+        mapped = any(
+            first <= CHILD_ID < first + count for first, _, count in (map(int, x.split()) for x in lines)
+        )
     capable = int(effective.split()[1], 16) & _NEEDED_CAPABILITIES == _NEEDED_CAPABILITIES
     return CHILD_ID if capable and mapped else None
 

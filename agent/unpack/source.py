@@ -19,11 +19,13 @@ _LARGEST_WINDOW_BYTES: Final = 129 * 1024 * 1024  # zstd --long=27 and what libl
 class Decompressor(Protocol):
     """What bz2 introduced and lzma, isal and zstd share. `decompress` raises `Compression.error`."""
 
-    eof: bool
-    unused_data: bytes
-    needs_input: bool
-
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def needs_input(self) -> bool: ...
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
 
 
 class Compression(NamedTuple):

@@ -92,7 +92,7 @@ class Tree:
             raise RefusedError(f"it holds more than {self._limits.entries} entries")
         self._count_bytes(path)
         if not path.isascii() and (other := self._spelled.setdefault(fold(path), path)) != path:
-            raise RefusedError(f"the names {ascii(other)} and {ascii(path)} look the same")
+            raise RefusedError(f"the names {other!a} and {path!a} look the same")
 
     def _count_bytes(self, text: str) -> None:
         self._name_bytes += len(text) if text.isascii() else 4 * len(text)  # what Python may need for it
@@ -122,7 +122,9 @@ class Tree:
                 continue
             if part == "..":
                 if not place:
-                    raise RefusedError(f"the link {show(path)} leads out of the destination, to {show(target)}")
+                    raise RefusedError(
+                        f"the link {show(path)} leads out of the destination, to {show(target)}"
+                    )
                 place.pop()
                 continue
             place.append(part)

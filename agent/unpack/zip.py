@@ -1,14 +1,15 @@
-"""A strict zip reader (APPNOTE.TXT 6.3): entries lie one behind the other from the first byte to the directory,
-and the directory says of each what its own header says. So nothing overlaps, hides or has two readings.
+"""A strict zip reader (APPNOTE.TXT 6.3): entries lie one behind the other from the first byte to the
+directory, and the directory says of each what its own header says. So nothing overlaps, hides or has two
+readings.
 """
 
 import os
+import struct
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
-from isal import igzip_lib, isal_zlib
-
 from agent.unpack.entry import Entry, Kind
+from agent.unpack.inflate import InflateError, crc32, start_deflate
 from agent.unpack.limits import Limits
 from agent.unpack.names import check_path, check_text
 from agent.unpack.refusal import RefusedError, show
@@ -20,6 +21,7 @@ _READ_BYTES: Final = 256 * 1024
 _BLOCK_BYTES: Final = 1024 * 1024
 _MOST_TARGET_BYTES: Final = 4096
 _DESCRIPTOR_SIGNATURE: Final = b"PK\x07\x08"
+_MOST_DESCRIPTOR_BYTES: Final = 24
 _HAS_DESCRIPTOR: Final = 1 << 3
 _SAME_FLAGS: Final = 1 << 0 | 1 << 6 | 1 << 11 | 1 << 13  # encryption and the encoding of the name
 
@@ -45,7 +47,9 @@ class ZipReader:
         expected = 0
         for listed, following in list_entries(self._fd, self._limits):
             if listed.offset != expected:
-                raise RefusedError(f"the entry {show(listed.raw_name)} does not begin where the one before ends")
+                raise RefusedError(
+                    f"the entry {show(listed.raw_name)} does not begin where the one before ends"
+                )
             place = self._find(listed, following)
             self._current = (listed, place)
             yield self._entry(listed)
@@ -64,7 +68,7 @@ class ZipReader:
             found += len(block)
             if found > listed.size_bytes:
                 raise RefusedError(f"the entry {show(entry.path)} holds more than it says")
-            check_sum = isal_zlib.crc32(block, check_sum)
+            check_sum = crc32(block, check_sum)
             yield memoryview(block)
         if found != listed.size_bytes:
             raise RefusedError(f"the entry {show(entry.path)} holds less than it says")
@@ -90,7 +94,7 @@ class ZipReader:
         header = self._read(listed.offset, LOCAL.size)
         if len(header) < LOCAL.size or not header.startswith(LOCAL_SIGNATURE):
             raise RefusedError(f"the entry {name} is not where the directory says")
-        _, _, flags, method, _, _, crc32, packed, size, name_bytes, extra_bytes = LOCAL.unpack(header)
+        _, _, flags, method, _, _, check_sum, packed, size, name_bytes, extra_bytes = LOCAL.unpack(header)
         rest = self._read(listed.offset + LOCAL.size, name_bytes + extra_bytes)
         extra = read_extra(rest[name_bytes:])
         size, packed = widen(extra, (size, packed))
@@ -101,7 +105,7 @@ class ZipReader:
             rest[:name_bytes] != listed.raw_name
             or method != listed.method
             or (flags ^ listed.flags) & _SAME_FLAGS
-            or not _agrees(crc32, listed.crc32, later=later)
+            or not _agrees(check_sum, listed.crc32, later=later)
             or not _agrees(size, listed.size_bytes, later=later)
             or not _agrees(packed, listed.packed_bytes, later=later)
         ):
@@ -115,7 +119,9 @@ class ZipReader:
             for at in range(place.start, place.end, _BLOCK_BYTES):
                 yield self._read_exact(at, min(_BLOCK_BYTES, place.end - at))
             return
-        inflate = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+        if not listed.packed_bytes and not listed.size_bytes:
+            return  # some writers call nothing at all deflated
+        inflate = start_deflate()
         at = place.start
         while not inflate.eof:
             data = b""
@@ -125,7 +131,7 @@ class ZipReader:
                 self._gauge.in_bytes += len(data)
             try:
                 block = inflate.decompress(data, _BLOCK_BYTES)
-            except igzip_lib.IsalError as exc:
+            except InflateError as exc:
                 raise RefusedError(f"the content of {show(listed.name)} is damaged ({exc})") from exc
             if block:
                 self._gauge.count(len(block))
@@ -141,20 +147,15 @@ class ZipReader:
             raise RefusedError(f"the directory {show(listed.name)} holds something")
 
     def _check_descriptor(self, listed: Listed, place: _Place) -> None:
-        """What follows the content where sizes were not known before (4.3.9): with or without its signature."""
+        """What follows the content where its sizes were not known before (4.3.9)."""
         if not place.has_descriptor:
             return
-        found = self._read(place.end, min(place.next - place.end, 25))
-        forms = [
-            signature + b"".join(
-                number.to_bytes(width, "little")
-                for number, width in ((listed.crc32, 4), (listed.packed_bytes, size), (listed.size_bytes, size))
-            )
-            for signature in (_DESCRIPTOR_SIGNATURE, b"")
-            for size in (4, 8)
-            if size == 8 or max(listed.packed_bytes, listed.size_bytes) <= MAX_32
-        ]  # fmt: skip
-        if found not in forms:
+        found = self._read(place.end, min(place.next - place.end, _MOST_DESCRIPTOR_BYTES + 1))
+        sizes = (listed.packed_bytes, listed.size_bytes)
+        forms = [struct.pack("<IQQ", listed.crc32, *sizes)]
+        if max(sizes) <= MAX_32:
+            forms.append(struct.pack("<III", listed.crc32, *sizes))
+        if found.removeprefix(_DESCRIPTOR_SIGNATURE) not in forms and found not in forms:
             raise RefusedError(f"what follows the content of {show(listed.name)} says something else of it")
 
     def _read(self, at: int, length: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The directory at the end of a zip archive: what is listed, checked for one reading before anything is made."""
+"""The directory at the end of a zip archive: what it lists, held to one reading before anything is made."""
 
 import os
 import zlib
@@ -180,7 +180,7 @@ class _DirectoryReader:
 
 
 def _decode_name(raw: bytes, flags: int, host: int, extra: Mapping[int, bytes]) -> str:
-    """UTF-8 where the entry says so, or where it can be nothing else; code page 437 otherwise (appendix D)."""
+    """UTF-8 where the entry says so or nothing else makes sense; code page 437 otherwise (appendix D)."""
     try:
         if raw.isascii():
             name = raw.decode("ascii")

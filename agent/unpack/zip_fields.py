@@ -1,4 +1,4 @@
-"""The fixed records of a zip archive and its extra fields (APPNOTE.TXT 4.3 and 4.5). Numbers are little-endian."""
+"""The fixed records of a zip archive and its extra fields (APPNOTE.TXT 4.3, 4.5). All is little-endian."""
 
 import struct
 from collections.abc import Mapping

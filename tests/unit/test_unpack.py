@@ -290,6 +290,7 @@ async def test_a_destination_with_something_in_it_is_not_written_to(unpack_here:
     (dest / "mine").write_text("precious")
     with pytest.raises(HostError, match="not empty"):
         await unpack_here(tgz(file("a")))
+    assert (dest / "mine").read_text() == "precious"
 
 
 async def test_the_descriptor_decides_not_the_name(dest: Path, tmp_path: Path) -> None:

@@ -1,0 +1,192 @@
+"""`releasehand-agent package …`: what the agent does with a package, as commands for those who make packages.
+
+Nothing here needs a running agent or its configuration; `verify` takes the host's rules where they are.
+"""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.config import AgentConfig
+    from agent.download import Download
+    from agent.unpack import UnpackResult
+    from agent.verify import FetchSidecar, Request
+
+# Imports that cost time stand inside the commands, as in agent.__main__.
+
+package_app = typer.Typer(no_args_is_help=True, help="Try a package as the agent would install it.")
+
+REFUSED: Final = 1
+WRONG_USE: Final = 2
+_DEFAULT_CONFIG: Final = Path("/etc/releasehand/agent.toml")
+_MOST_SIDECAR_BYTES: Final = 8 * 1024
+
+LimitBytes = Annotated[
+    int | None, typer.Option("--limit-bytes", min=1, help="Refuse a package with more content than this.")
+]
+LimitEntries = Annotated[
+    int | None, typer.Option("--limit-entries", min=1, help="Refuse a package with more files than this.")
+]
+
+
+@package_app.command()
+def unpack(
+    file: Annotated[Path, typer.Argument(help="The package: .tar, .tar.gz, .tar.zst, .tar.xz or .zip.")],
+    dest: Annotated[Path, typer.Argument(help="An empty directory, made where missing.")],
+    limit_bytes: LimitBytes = None,
+    limit_entries: LimitEntries = None,
+) -> None:
+    """Unpack FILE into DEST. Exit code 0, or 1 with the reason: then DEST is empty."""
+    with _refusals():
+        dest.mkdir(mode=0o755, exist_ok=True)
+        counts = asyncio.run(_unpack_file(file, dest, limit_bytes, limit_entries))
+    typer.echo(f"unpacked {counts.entries} entries, {counts.total_bytes} bytes")
+
+
+@package_app.command()
+def verify(
+    package: Annotated[str, typer.Argument(help="A file, or the https URL of one.", metavar="FILE|URL")],
+    service: Annotated[str, typer.Option(help="The service that it is for; a signature names one.")] = "",
+    version: Annotated[str, typer.Option(help="The version that it is; a signature names one.")] = "",
+    sha256: Annotated[str, typer.Option(help="The digest that it must have.")] = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="The agent.toml whose rules count.")
+    ] = None,
+    limit_bytes: LimitBytes = None,
+    limit_entries: LimitEntries = None,
+) -> None:
+    """Check digest and signature as this host would, then unpack to nowhere. Exit code 0, or 1: refused.
+
+    The signature is looked for beside the package (FILE.minisig or URL.minisig). The rules are those of
+    --config, of /etc/releasehand/agent.toml where that can be read, or the defaults."""
+    if sha256 and (len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef")):
+        typer.echo("--sha256 must be 64 hexadecimal digits", err=True)
+        raise typer.Exit(WRONG_USE)
+    from agent.verify import Request
+
+    settings = _load_settings(config)
+    request = Request(service=service, version=version, url=package, sha256=sha256)
+    with _refusals():
+        digest, counts = asyncio.run(_verify(package, request, settings, limit_bytes, limit_entries))
+    typer.echo(f"accepted: sha256 {digest}, {counts.entries} entries, {counts.total_bytes} bytes")
+
+
+async def _unpack_file(
+    file: Path, dest: Path, most_bytes: int | None, most_entries: int | None
+) -> "UnpackResult":
+    with file.open("rb") as package:
+        return await _unpack(package, dest, most_bytes, most_entries)
+
+
+async def _unpack(
+    package: BinaryIO, dest: Path, most_bytes: int | None, most_entries: int | None
+) -> "UnpackResult":
+    from agent.unpack import Limits, unpack
+
+    limits = Limits()
+    limits = limits._replace(
+        total_bytes=most_bytes or limits.total_bytes, entries=most_entries or limits.entries
+    )
+    return await unpack(package, dest, limits)
+
+
+async def _verify(
+    name: str,
+    request: "Request",
+    settings: "AgentConfig | None",
+    most_bytes: int | None,
+    most_entries: int | None,
+) -> tuple[str, "UnpackResult"]:
+    from agent.verify import VerificationPolicy, verify_package
+
+    trust = settings.trust.policy_for(request.service) if settings else VerificationPolicy()
+    with tempfile.TemporaryDirectory(prefix="releasehand-package-") as made:
+        async with _obtain(name, Path(made) / "packages", settings) as (package, fetch_sidecar):
+            await verify_package(package, request, trust, fetch_sidecar)
+            dest = Path(made) / "unpacked"
+            dest.mkdir(mode=0o700)
+            return package.sha256, await _unpack(package.file, dest, most_bytes, most_entries)
+
+
+@asynccontextmanager
+async def _obtain(
+    name: str, directory: Path, settings: "AgentConfig | None"
+) -> AsyncIterator[tuple["Download", "FetchSidecar"]]:
+    """Yield the package and how to get what lies beside it."""
+    from agent.download import Download, Downloader, DownloadPolicy
+    from shared.clock import SystemClock
+
+    if name.startswith(("https:", "http:")):
+        policy = settings.packages.policy() if settings else DownloadPolicy()
+        downloader = Downloader(directory, policy=policy, clock=SystemClock())
+        try:
+            await downloader.clear()
+            package = await downloader.fetch(name, progress=lambda _done, _total: None)
+            try:
+                yield package, downloader.fetch_sidecar
+            finally:
+                package.close()
+        finally:
+            await downloader.close()
+        return
+    path = Path(name)
+    with path.open("rb") as file:  # noqa: ASYNC230
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        yield Download(file, path, sha256, os.fstat(file.fileno()).st_size), _read_sidecar
+
+
+async def _read_sidecar(name: str, suffix: str) -> bytes:
+    """What agent.download.sidecar is for a URL."""
+    from agent.errors import DownloadTooLargeError, OriginRefusedError
+
+    path = Path(name + suffix)
+    try:
+        with path.open("rb") as file:  # noqa: ASYNC230
+            content = file.read(_MOST_SIDECAR_BYTES + 1)
+    except FileNotFoundError as exc:
+        raise OriginRefusedError(str(path), "there is no such file") from exc
+    if len(content) > _MOST_SIDECAR_BYTES:
+        raise DownloadTooLargeError(str(path), f"it is larger than {_MOST_SIDECAR_BYTES} bytes")
+    return content
+
+
+def _load_settings(config: Path | None) -> "AgentConfig | None":
+    """The host's rules; None where this host has none that this user may read."""
+    from agent.config import load_config
+    from shared.settings import ConfigError
+
+    file = config or _DEFAULT_CONFIG
+    if config is None and not os.access(file, os.R_OK):
+        if file.exists():
+            typer.echo(f"{file} cannot be read by this user: the default rules count", err=True)
+        return None
+    try:
+        return load_config(file, os.environ)
+    except ConfigError as exc:
+        typer.echo(f"{file} cannot be used:", err=True)
+        for problem in exc.problems:
+            typer.echo(f"  {problem}", err=True)
+        raise typer.Exit(WRONG_USE) from None
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say why not on stderr, with the code that the controller would get, and end with REFUSED."""
+    from agent.errors import disk_errors
+    from shared.errors import AttemptError
+
+    try:
+        with disk_errors(Path()):
+            yield
+    except AttemptError as exc:
+        typer.echo(f"{exc.code}: {exc}", err=True)
+        raise typer.Exit(REFUSED) from None

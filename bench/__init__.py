@@ -1,0 +1,1 @@
+"""What this project measures of itself; each benchmark runs beside a baseline, in one run."""
