@@ -16,6 +16,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -109,6 +110,16 @@ def _check_proxy(url: str) -> str:
     return url
 
 
+def _read_network(value: object) -> object:
+    """Refuses host bits: whoever wrote them meant one address, or another network."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError as exc:
+        raise ValueError(f"must be a network like 10.0.0.0/8: {exc}") from exc
+
+
 class PackagesSection(Section):
     """Where packages may come from, how large and how slow they may be, and what is kept of them."""
 
@@ -118,7 +129,7 @@ class PackagesSection(Section):
     """`name`, `name:port` or `.suffix`; empty for every host. Redirects are held to it too."""
     allow_private: bool = False
     """Whether origins may have private addresses (RFC 1918, RFC 6598, fc00::/7)."""
-    allowed_networks: tuple[Network, ...] = ()
+    allowed_networks: tuple[Annotated[Network, BeforeValidator(_read_network)], ...] = ()
     """Addresses that are good whatever range they are of, loopback included."""
     proxy: Annotated[str, AfterValidator(_check_proxy)] = ""
     """http://HOST:PORT; "" for none. The environment's proxies are not looked at."""

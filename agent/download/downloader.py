@@ -102,7 +102,7 @@ class Downloader:
             if self._session is None:
                 await self.clear()
                 with disk_errors(self._policy.extra_ca_file or self._directory):
-                    self._session = open_session(self._policy, self._resolve)
+                    self._session = await open_session(self._policy, self._resolve)
             return self._session
 
     async def _obtain(

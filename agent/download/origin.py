@@ -1,9 +1,11 @@
 """The other end: which URLs may be asked, how they are asked, and what its failures are called here."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -85,14 +87,14 @@ def _is_allowed(host: str, port: int, policy: DownloadPolicy) -> bool:
     return False
 
 
-def open_session(policy: DownloadPolicy, resolve: Resolve = resolve_with_system) -> aiohttp.ClientSession:
+async def open_session(
+    policy: DownloadPolicy, resolve: Resolve = resolve_with_system
+) -> aiohttp.ClientSession:
     """Return a session that takes nothing from the environment: no proxy, no netrc, no cookies.
 
-    Must be called in the event loop, reads certificate files, raises OSError for a bad extra_ca_file.
+    Raises OSError for a bad extra_ca_file.
     """
-    context = ssl.create_default_context()
-    if policy.extra_ca_file is not None:
-        context.load_verify_locations(cafile=policy.extra_ca_file)
+    context = await asyncio.to_thread(_trust, policy.extra_ca_file)  # all the system's authorities are read
     # Behind a proxy its name is all that is resolved here, and the host's owner wrote that name.
     resolver = CheckedResolver(
         resolve,
@@ -119,6 +121,13 @@ def open_session(policy: DownloadPolicy, resolve: Resolve = resolve_with_system)
         auto_decompress=False,
         read_bufsize=_READ_BUFFER_BYTES,
     )
+
+
+def _trust(extra_ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if extra_ca_file is not None:
+        context.load_verify_locations(cafile=extra_ca_file)
+    return context
 
 
 def _socket_factory(limit_bytes_s: int) -> aiohttp.SocketFactoryType | None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import aiofiles
+from aiofiles.threadpool import wrap
 
 from agent.download.record import PartialRecord, read_record, write_record
 from agent.errors import disk_errors
@@ -32,6 +32,7 @@ class PartialFile:
         """Use `open_partial`."""
         self.path, self.record, self.size_bytes = path, record, size_bytes
         self._file = file
+        self._writer = wrap(file)
         self._digest = hashlib.sha256()
 
     @property
@@ -47,17 +48,16 @@ class PartialFile:
         """Write all of `block` and hash it, in threads."""
         with disk_errors(self.path):
             await finish(self._append(block))
-        self.size_bytes += len(block)
 
     async def _append(self, block: memoryview) -> None:
+        hashing = asyncio.to_thread(self._digest.update, block)
         async with asyncio.TaskGroup() as group:  # both let go of the interpreter while they work
-            group.create_task(self._write(block))
-            group.create_task(asyncio.to_thread(self._digest.update, block))
-
-    async def _write(self, block: memoryview) -> None:
-        async with aiofiles.open(self._file.fileno(), "r+b", buffering=0, closefd=False) as file:
+            hashed = group.create_task(hashing)
             while block:
-                block = block[await file.write(block) :]
+                written = await self._writer.write(block)
+                self.size_bytes += written
+                block = block[written:]
+            await hashed
 
     async def describe(self, record: PartialRecord) -> None:
         """Remember what the origin says of the package, if a later fetch could use it."""

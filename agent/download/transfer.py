@@ -1,5 +1,6 @@
 """One package from first byte to last: asked for, cut, asked for again from where it was cut."""
 
+import asyncio
 import re
 from typing import Final
 
@@ -57,8 +58,9 @@ class Transfer:
         self._pace = Pace(policy, clock, self._shown)
         self._received = 0
         self._fresh_starts = 0
-        self._buffer = memoryview(bytearray(_BLOCK_BYTES))
+        self._buffer, self._spare = (memoryview(bytearray(_BLOCK_BYTES)) for _ in range(2))
         self._filled = 0
+        self._writing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Return when the file is whole. What came so far stands in the file after every error and cancel.
@@ -143,7 +145,10 @@ class Transfer:
             if not isinstance(exc, _USELESS):
                 await self._flush()
             raise
-        await self._flush()
+        else:
+            await self._flush()
+        finally:
+            await self._settle()
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         most = self._throttle.read_bytes
@@ -160,9 +165,20 @@ class Transfer:
                 self._claim_rest(total)
 
     async def _flush(self) -> None:
+        """Have the block written while the next one comes; two of them is all that is held."""
         if self._filled:
             block, self._filled = self._buffer[: self._filled], 0
-            await self._partial.append(block)
+            await self._settle()
+            self._buffer, self._spare = self._spare, self._buffer
+            self._writing = asyncio.create_task(self._partial.append(block))
+
+    async def _settle(self) -> None:
+        """Return when every block is in the file. Nothing of a block is lost to a cancel."""
+        if self._writing is not None:
+            try:
+                await self._writing
+            finally:
+                self._writing = None
 
     def _claim(self, total: int | None) -> None:
         missing = _UNTOLD_BYTES if total is None else total - self._partial.size_bytes

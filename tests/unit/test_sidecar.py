@@ -86,7 +86,7 @@ async def test_a_sidecar_that_trickles_is_given_up_and_may_be_tried_again(
 ) -> None:
     origin.serve("/p.minisig", serving.gated(b"untrusted", asyncio.Event(), stated=400))
     policy = DownloadPolicy(extra_ca_file=origin.ca_file, allowed_networks=LOOPBACK)
-    async with open_session(policy) as session:
+    async with await open_session(policy) as session:
         with pytest.raises(DownloadTooSlowError) as caught:
             await fetch_sidecar(session, origin.url("/p"), ".minisig", policy, timeout_s=0)
     assert caught.value.code in TRANSIENT
