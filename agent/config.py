@@ -9,15 +9,13 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     model_validator,
@@ -26,6 +24,21 @@ from pydantic import (
 from agent.download.address import Network
 from agent.download.policy import DownloadPolicy
 from agent.errors import TrustUnreadableError
+from agent.instance_config import (
+    AbsolutePath,
+    Check,
+    CommandCheck,
+    CommandDriver,
+    Driver,
+    HookSection,
+    HttpCheck,
+    InstanceSection,
+    NoCheck,
+    NoDriver,
+    Section,
+    SystemdDriver,
+    TcpCheck,
+)
 from agent.trust import REVOKED_DIR, TRUSTED_DIR, load_trust
 from agent.verify import Verification, VerificationPolicy
 from releasehand.model.fields import Name
@@ -33,26 +46,31 @@ from shared.logs import LogFormat
 from shared.settings import ConfigError, Problem, load_settings
 from shared.tls import client_context
 
+__all__ = [
+    "AgentConfig",
+    "Check",
+    "CommandCheck",
+    "CommandDriver",
+    "ControllerSection",
+    "Driver",
+    "HookSection",
+    "HttpCheck",
+    "InstanceSection",
+    "NoCheck",
+    "NoDriver",
+    "PackagesSection",
+    "SystemdDriver",
+    "TcpCheck",
+    "TrustSection",
+    "VerificationSection",
+    "find_trust_problems",
+    "load_config",
+    "read_token",
+]
+
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_AGENT"
 MAX_TOKEN_CHARS: Final = 4_096
 _ALLOWED_HOST: Final = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:[0-9]{1,5})?|\[?[0-9A-Fa-f:.]+\]?")
-
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-
-
-def _check_absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _is_loopback(host: str) -> bool:
@@ -180,7 +198,7 @@ class TrustSection(VerificationSection):
 
     trusted_dir: AbsolutePath = TRUSTED_DIR
     revoked_dir: AbsolutePath = REVOKED_DIR
-    service: dict[Name, VerificationSection] = {}
+    service: dict[Name, VerificationSection] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _no_empty_words(self) -> "TrustSection":
@@ -207,56 +225,6 @@ class TrustSection(VerificationSection):
         )
 
 
-class SystemdDriver(Section):
-    """The service is a systemd unit."""
-
-    type: Literal["systemd"]
-    unit: str = Field(pattern=r"^[A-Za-z0-9:_.\\@-]{1,250}\.service$")
-
-
-class CommandDriver(Section):
-    """The service is a program that the agent starts in the release's directory. No shell is involved."""
-
-    type: Literal["command"]
-    start: tuple[str, ...] = Field(min_length=1)
-    stop: tuple[str, ...] = ()
-    environment: dict[str, str] = {}
-    stop_timeout_s: Seconds = 10
-
-
-class HttpCheck(Section):
-    """The new version is up when this URL answers 200 with `contains` in it; `{version}` stands for the
-    version."""
-
-    type: Literal["http"]
-    url: str = Field(pattern=r"^https?://[^\s]+$")
-    contains: str = ""
-
-
-class NoCheck(Section):
-    """The new version is up when its process stays alive."""
-
-    type: Literal["none"]
-
-
-Driver = Annotated[SystemdDriver | CommandDriver, Field(discriminator="type")]
-Check = Annotated[HttpCheck | NoCheck, Field(discriminator="type")]
-
-
-class InstanceSection(Section):
-    """One instance of a service on this host. `root` is its own, whole."""
-
-    id: Name
-    service: Name
-    port: int = Field(default=0, ge=0, le=65_535)
-    root: AbsolutePath
-    activate_timeout_s: Seconds = 120
-    revert_timeout_s: Seconds = 120
-    driver: Driver
-    check: Check = NoCheck(type="none")
-    metadata: dict[str, str] = {}
-
-
 class AgentConfig(Section):
     """The whole file."""
 
@@ -267,7 +235,7 @@ class AgentConfig(Section):
     packages: PackagesSection = PackagesSection()
     trust: TrustSection = TrustSection()
     instance: tuple[InstanceSection, ...] = Field(min_length=1)
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = Field(default_factory=dict)
 
 
 def load_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:

@@ -12,17 +12,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from agent.check import HealthCheck, HttpCheck, NoCheck
-from agent.config import AgentConfig, CommandDriver, InstanceSection, SystemdDriver
-from agent.config import HttpCheck as HttpCheckSection
-from agent.config import NoCheck as NoCheckSection
+from agent.check import CommandProbe, HealthCheck, HttpProbe, Probe, ServiceCheck, TcpProbe
+from agent.config import (
+    AgentConfig,
+    CommandCheck,
+    CommandDriver,
+    HttpCheck,
+    InstanceSection,
+    NoCheck,
+    NoDriver,
+    SystemdDriver,
+    TcpCheck,
+)
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.instance import Instance
 from agent.journal import Journal
 from agent.pulse import Pulse
 from agent.runner import Tools
-from agent.service import CommandService, ServiceManager, SystemdService
+from agent.service import CommandService, ServiceManager, SystemdService, UnwatchedService
 from agent.switch import InstallRoot
 from agent.uplink import Identity, Uplink
 from shared.clock import Clock, SystemClock
@@ -139,15 +147,36 @@ def _make_service(section: InstanceSection, root: InstallRoot) -> ServiceManager
                 version=partial(_active_version, root),
                 environment=driver.environment,
                 stop_timeout_s=driver.stop_timeout_s,
+                starts_after_boot=driver.start_after_boot,
             )
+        case NoDriver():
+            return UnwatchedService()
 
 
 def _make_check(section: InstanceSection, clock: Clock) -> HealthCheck:
+    return ServiceCheck(_make_probe(section), clock=clock, settle_s=section.check.settle_s)
+
+
+def _make_probe(section: InstanceSection) -> Probe | None:
     match section.check:
-        case HttpCheckSection(url=url, contains=contains):
-            return HttpCheck(url, clock=clock, expect_body_contains=contains)
-        case NoCheckSection():
-            return NoCheck(clock=clock)
+        case HttpCheck() as check:
+            return HttpProbe(check.url, timeout_s=check.timeout_s, expect_body_contains=check.contains)
+        case TcpCheck() as check:
+            return TcpProbe(check.host, check.port, timeout_s=check.timeout_s)
+        case CommandCheck() as check:
+            names = {
+                "RELEASEHAND_INSTANCE": section.id,
+                "RELEASEHAND_SERVICE": section.service,
+                "RELEASEHAND_PORT": str(section.port),
+            }
+            return CommandProbe(
+                check.command,
+                cwd=section.root / "current",
+                environment=check.environment | names,
+                timeout_s=check.timeout_s,
+            )
+        case NoCheck():
+            return None
 
 
 def _active_version(root: InstallRoot) -> str:

@@ -7,6 +7,7 @@ from agent.core.record import AttemptRecord
 from agent.core.wording import describe_end, shorten
 from agent.instance import Instance
 from agent.journal import Change, ReleaseMark
+from releasehand.model.codes import FailureCode
 from releasehand.model.status import Phase, ServiceState
 from shared.attempt import PAST_NO_RETURN
 from shared.frames import MAX_MESSAGE_CHARS, AttemptEnd, Kept
@@ -46,9 +47,11 @@ def _marks_for(record: AttemptRecord, kept: Sequence[Kept]) -> tuple[ReleaseMark
             return (target,)
         case Phase.CHECKING, Phase.DONE:
             return (_with(target, good=True),)
+        case Phase.ACTIVATING, Phase.REVERTING if _was_held_back(record):
+            return ()  # nothing was learned about the release
         case _, Phase.REVERTING if record.target != record.previous:
             return (_with(target, good=False),)
-        case Phase.REVERTING, Phase.REVERTED:
+        case Phase.REVERTING, Phase.REVERTED if not record.untouched:
             previous = [one for one in kept if one.release == record.previous]
             return tuple(
                 ReleaseMark(one.release, one.version, one.sha256, good=True, activated=True)
@@ -56,6 +59,11 @@ def _marks_for(record: AttemptRecord, kept: Sequence[Kept]) -> tuple[ReleaseMark
             )
         case _:
             return ()
+
+
+def _was_held_back(record: AttemptRecord) -> bool:
+    """Whether a pre-hook failed, so that the release was never switched to."""
+    return record.failure is not None and record.failure.code is FailureCode.HOOK_FAILED
 
 
 def _with(mark: ReleaseMark, *, good: bool) -> ReleaseMark:

@@ -242,6 +242,18 @@ class ActivationError(AttemptError):
         super().__init__(f"cannot {what}: {reason}{tail}")
 
 
+class HookFailedError(AttemptError):
+    """A command that the host's owner put around each activation did not do its work."""
+
+    code = FailureCode.HOOK_FAILED
+
+    def __init__(self, hook: str, reason: str, output: str = "") -> None:
+        """`hook` names it for people; `output` is the last that it printed."""
+        self.hook, self.reason, self.output = hook, reason, output
+        tail = f"; last output: {output}" if output else ""
+        super().__init__(f"cannot pass {hook}: {reason}{tail}")
+
+
 class CheckFailedError(AttemptError):
     """The new version did not come up. `last_answer` is what the check saw last, "" if nothing."""
 

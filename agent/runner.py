@@ -22,12 +22,13 @@ from releasehand.model.status import Phase
 from shared.attempt import TERMINAL, Outcome
 from shared.clock import Clock
 from shared.errors import AttemptError
-from shared.frames import Progress
+from shared.frames import MAX_LOG_TAIL_CHARS, Progress
 from shared.logs import Log, get_log
 
 JOURNAL_RETRY_S: Final = 1.0
 MAX_NOTES: Final = 50
 MAX_NOTE_CHARS: Final = 500
+HOOKS_TITLE: Final = "\nthe hooks' output ends with:\n"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,16 @@ class Runner:
             resumed = await self._resume(counted)
             records = [resumed if one.ref == resumed.ref else one for one in records]
         self.backlog.restore(records)
+        if not any(record.live and not record.cancellable for record in records):
+            await self._start_after_boot()  # else the attempt at work does what is needed
+
+    async def _start_after_boot(self) -> None:
+        log = get_log(__name__, instance_id=self.instance.id)
+        try:
+            if await self.instance.service.start_after_boot():
+                log.warning("service was started, as it ran when the host went down")
+        except (AttemptError, OSError) as exc:
+            log.error("service could not be started after the host came up", reason=str(exc))  # noqa: TRY400
 
     async def run(self) -> NoReturn:
         """Carry out what was accepted, until cancelled; the attempt at work then is left to the next
@@ -205,6 +216,8 @@ class Runner:
         self._tools.checkpoint(f"{record.phase}:entered")
         if failure is None:
             log.info("phase ended", entered=record.phase)
+        elif record.phase is Phase.BROKEN:
+            log.error("instance is broken: a person must look", code=failure.code, reason=failure.message)
         else:
             log.warning("phase ended", entered=record.phase, code=failure.code, reason=failure.message)
         return record
@@ -260,7 +273,11 @@ class Runner:
         lines = list(self._notes)
         if is_worth_the_service_log(record) and (tail := await self.instance.service_log_tail()):
             lines += ["the service's own log ends with:", tail]
-        return "\n".join(lines)
+        text = "\n".join(lines)
+        if account := self._steps.account:
+            room = MAX_LOG_TAIL_CHARS - len(text) - len(HOOKS_TITLE)
+            text += HOOKS_TITLE + account[-room:]
+        return text
 
     def _log_of(self, record: AttemptRecord) -> Log:
         command, ref = record.command, record.ref

@@ -9,13 +9,13 @@ from typing import Final, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
+from agent.activation import Activation
 from agent.core.record import AttemptRecord
 from agent.core.source import AlreadyActive, Fetch, NoSource, UseKept, plan_fetched, plan_start
 from agent.download import Download
-from agent.errors import ActivationError, HostError
+from agent.errors import HostError
 from agent.finish import finish
 from agent.instance import Instance
-from agent.observation import ProcessMark
 from agent.switch import ReleaseMeta
 from agent.unpack import Limits, unpack
 from agent.verify import Request, verify_digest, verify_package
@@ -59,8 +59,7 @@ class CommandRefusedError(AttemptError):
 
 
 class Steps:
-    """The steps of one attempt, and what it holds between them: a downloaded package, the mark of a
-    process."""
+    """The steps of one attempt, and what it holds between them: a downloaded package, an activation."""
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class Steps:
         self._instance, self._fetcher, self._limits = instance, fetcher, limits
         self._progress, self._checkpoint = progress, checkpoint
         self._package: Download | None = None
-        self._mark: ProcessMark | None = None
+        self._activation = Activation(instance, checkpoint=checkpoint)
 
     async def run(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
         """Do the phase that `record` is in; the record comes back with what was learned.
@@ -94,14 +93,21 @@ class Steps:
             case Phase.STAGED:
                 return await self._look_before_switching(record)
             case Phase.ACTIVATING:
-                await self._activate(record)
+                await self._activation.activate(record)
             case Phase.CHECKING:
-                await self._check(record)
+                await self._activation.check(record)
+                if not self._instance.service.sees_process:
+                    record = record.model_copy(update={"result": TaskResult.UNVERIFIED_PROCESS})
             case Phase.REVERTING:
-                await self._revert(record)
+                record = await self._activation.revert(record)
             case _:
                 raise ValueError(f"no step belongs to {record.phase}")
         return Outcome.OK, record
+
+    @property
+    def account(self) -> str:
+        """What the host's hooks printed so far."""
+        return self._activation.account.text
 
     async def withdraw(self, record: AttemptRecord) -> None:
         """Remove the release that the attempt put on the host, if it put one there and never switched to it.
@@ -194,54 +200,8 @@ class Steps:
         previous = await self._instance.current()
         if record.target not in {one.release for one in await self._instance.kept()}:
             raise HostError(self._instance.root.release_path(record.target), "the release is gone")
-        return Outcome.OK, record.model_copy(update={"previous": previous})
-
-    # after it
-
-    async def _activate(self, record: AttemptRecord) -> None:
-        await self._switch(record.target)
-        self._mark = await self._instance.service.restart()
-        self._checkpoint("restarted")
-
-    async def _check(self, record: AttemptRecord) -> None:
-        await self._wait_until_up(record.command.version)
-        await self._read_back(record.target)
-
-    async def _revert(self, record: AttemptRecord) -> None:
-        previous = record.previous or ""
-        if not previous:
-            try:
-                await self._instance.service.stop()
-            finally:
-                await self._switch("")
-        else:
-            version = next(
-                (one.version for one in await self._instance.kept() if one.release == previous), ""
-            )
-            await self._switch(previous)
-            self._mark = await self._instance.service.restart()
-            self._checkpoint("restarted")
-            await self._wait_until_up(version)
-        await self._read_back(previous)
-
-    async def _switch(self, release: str) -> None:
-        await finish(asyncio.to_thread(self._instance.root.point_current, release or None))
-        self._checkpoint("switched")
-
-    async def _wait_until_up(self, version: str) -> None:
-        service = self._instance.service
-        if self._mark is None:
-            # The agent was started again. A process that runs now was started after the switch; if none does,
-            # that may be the fault of what stopped the agent (a reboot), not the release's.
-            self._mark = (await service.observe()).mark or await service.restart()
-        await self._instance.check.wait(expected_version=version, alive=service.observe, mark=self._mark)
-        self._checkpoint("checked")
-
-    async def _read_back(self, expected: str) -> None:
-        if (found := await self._instance.current()) != expected:
-            raise ActivationError(
-                f"activate {expected or 'nothing'}", f"afterwards current names {found or 'nothing'}"
-            )
+        process = await self._activation.process_now()
+        return Outcome.OK, record.model_copy(update={"previous": previous, "process_before": process})
 
 
 def _with(record: AttemptRecord, release: Kept, result: TaskResult) -> AttemptRecord:

@@ -40,6 +40,8 @@ class AttemptRecord(BaseModel):
     target: str = ""  # the release to activate, "" until it is known
     sha256: str = ""  # the package's, "" until it is known
     previous: str | None = None  # active before the activation, "" for nothing; None until `activating`
+    process_before: str | None = None  # ran before the first pre-hook, "" for none; None: it cannot be told
+    untouched: bool = False  # the revert found link and process as they were before
     result: TaskResult | None = None
     starts: int = 0  # how often the agent started and found this unfinished
     failure: Failure | None = None  # why it failed, or why it reverts

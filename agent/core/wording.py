@@ -44,4 +44,5 @@ def _live(active: Active, record: AttemptRecord) -> str:
     name = active.version or active.release
     if not name:
         return "nothing is live"
-    return f"{name} is live again" if record.phase is Phase.REVERTED else f"{name} is still live"
+    again = record.phase is Phase.REVERTED and not record.untouched
+    return f"{name} is live again" if again else f"{name} is still live"

@@ -5,6 +5,7 @@ from typing import Protocol
 from agent.observation import Observation, ProcessMark
 from agent.service.command import CommandService
 from agent.service.systemd import SystemdService
+from agent.service.unwatched import UnwatchedService
 from releasehand.model.status import ServiceState
 
 __all__ = [
@@ -14,14 +15,21 @@ __all__ = [
     "ServiceManager",
     "ServiceState",
     "SystemdService",
+    "UnwatchedService",
 ]
 
 
 class ServiceManager(Protocol):
     """One instance's service. One call at a time; deadlines are the caller's (asyncio.timeout)."""
 
-    async def restart(self) -> ProcessMark:
-        """Stop what runs and start what `current` names now; return the new run's mark.
+    @property
+    def sees_process(self) -> bool:
+        """Whether it can tell one run of the service from the next; if not, no mark is ever seen."""
+        ...
+
+    async def restart(self) -> ProcessMark | None:
+        """Stop what runs, if anything does, and start what `current` names now; return the new run's mark,
+        None if this driver looks at no process.
 
         Returns when the tool says so, which is no proof that the service came up (agent.check). Cancelling
         leaves no tool of ours behind; whether the service was started is then unknown: observe, or restart
@@ -31,6 +39,13 @@ class ServiceManager(Protocol):
 
     async def stop(self) -> None:
         """Stop the service; one that does not run is fine. Safe to repeat. Raises ActivationError."""
+        ...
+
+    async def start_after_boot(self) -> bool:
+        """Start what ran when the host went down, if nobody but this driver would; True if it did.
+
+        For the start of the agent: it does nothing for a service that was stopped, or that ended while the
+        host was up. Raises ActivationError."""
         ...
 
     async def observe(self) -> Observation:

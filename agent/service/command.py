@@ -15,7 +15,7 @@ from agent.finish import finish
 from agent.observation import Observation, ProcessMark
 from agent.service.process import Process, boot_id, identify
 from agent.service.record import TOKEN_VARIABLE, ServiceRecord, read_record, remove_record, write_record
-from agent.service.tool import MINIMAL_PATH, run_tool
+from agent.tool import MINIMAL_PATH, run_tool
 from releasehand.model.status import ServiceState
 
 _LOG_BYTES: Final = 16 * 1024 * 1024  # a longer log is put aside when the service starts
@@ -32,6 +32,8 @@ class _Detached(subprocess.Popen[bytes]):
 class CommandService:
     """One long-running process. A ServiceManager (agent.service)."""
 
+    sees_process: Final = True
+
     def __init__(
         self,
         root: Path,
@@ -44,6 +46,7 @@ class CommandService:
         stop: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
         stop_timeout_s: float = 10.0,
+        starts_after_boot: bool = True,
     ) -> None:
         """`start` and `stop` are argvs of the host's configuration; they run in the directory of the active
         release.
@@ -58,6 +61,7 @@ class CommandService:
             "RELEASEHAND_PORT": str(port),
         }
         self._version, self._environment, self._stop_timeout_s = version, dict(environment), stop_timeout_s
+        self._starts_after_boot = starts_after_boot
         self._record_path = root / ".service.json"
         self._exit_codes: dict[int, int] = {}  # of our own children, by pid; the newest alone
 
@@ -78,6 +82,15 @@ class CommandService:
             await asyncio.to_thread(remove_record, self._record_path)
         except OSError as exc:
             raise ActivationError(f"stop {self._start[0]}", exc.strerror or str(exc)) from exc
+
+    async def start_after_boot(self) -> bool:
+        """See ServiceManager. A record of an earlier boot is there for a service that was not stopped since
+        it was started."""
+        record = await asyncio.to_thread(read_record, self._record_path)
+        if not self._starts_after_boot or record is None or record.boot == boot_id():
+            return False
+        await finish(self._launch())
+        return True
 
     async def observe(self) -> Observation:
         """See ServiceManager. The mark is "pid:starttime"."""

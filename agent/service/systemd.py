@@ -5,7 +5,7 @@ from typing import Final
 
 from agent.errors import ActivationError
 from agent.observation import Observation, ProcessMark
-from agent.service.tool import MINIMAL_PATH, Ran, run_tool
+from agent.tool import MINIMAL_PATH, Ran, run_tool
 from releasehand.model.status import ServiceState
 
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,InvocationID,MainPID,NRestarts,Result"
@@ -23,6 +23,8 @@ _STATES: Final = {
 class SystemdService:
     """One unit."""
 
+    sees_process: Final = True
+
     def __init__(self, unit: str, *, systemctl: Sequence[str] = ("systemctl",)) -> None:
         """`systemctl` is the argv of the tool, for hosts that have it elsewhere or need `--user`."""
         self._unit, self._systemctl = unit, tuple(systemctl)
@@ -39,6 +41,10 @@ class SystemdService:
     async def stop(self) -> None:
         """See ServiceManager."""
         await self._act("stop")
+
+    async def start_after_boot(self) -> bool:
+        """See ServiceManager. systemd starts what is enabled; whether a unit is, its owner decides."""
+        return False
 
     async def observe(self) -> Observation:
         """See ServiceManager. The mark is the InvocationID, which systemd changes with every start."""

@@ -41,6 +41,7 @@ class FailureCode(StrEnum):
     HOST_ERROR = "host_error"  # a file operation failed for a reason of the host's
     ACTIVATION_FAILED = "activation_failed"
     CHECK_FAILED = "check_failed"
+    HOOK_FAILED = "hook_failed"  # a command that the host's owner put around activations
     REVERT_FAILED = "revert_failed"
     CRASH_LOOP = "crash_loop"
     # time and presence

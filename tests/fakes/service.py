@@ -16,6 +16,8 @@ from shared.errors import AttemptError
 class FakeService:
     """agent.service.ServiceManager. What runs is the release that `current` named at the last restart."""
 
+    sees_process = True
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.running: str | None = None  # the release, None when stopped
@@ -39,6 +41,9 @@ class FakeService:
     async def stop(self) -> None:
         self.running = None
 
+    async def start_after_boot(self) -> bool:
+        return False
+
     async def observe(self) -> Observation:
         if self.running is None:
             return Observation(ServiceState.STOPPED, None, "not started")
@@ -59,9 +64,7 @@ class FakeCheck:
         self.checked: list[str] = []
         self.last_answer = ""
 
-    async def wait(
-        self, *, expected_version: str, alive: Alive, mark: ProcessMark, deadline_s: float | None = None
-    ) -> None:
+    async def wait(self, *, expected_version: str, alive: Alive, mark: ProcessMark | None) -> None:
         self.entered.set()
         self.last_answer = f"asked for {expected_version}"
         await self.gate.wait()

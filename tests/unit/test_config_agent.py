@@ -154,7 +154,7 @@ def test_all_problems_are_told_at_once_each_with_its_key(files: Files) -> None:
         ('/web-2"', '/web-1/inner"', "instance[1].root", "inside or around the root of instance[0]"),
         ('root = "', 'root = "srv', "instance[0].root", "absolute"),
         ('type = "systemd"', 'type = "docker"', "instance[0].driver", "docker"),
-        ('type = "http"', 'type = "tcp"', "instance[0].check", "tcp"),
+        ('type = "http"', 'type = "icmp"', "instance[0].check", "icmp"),
         ('service = "web"', 'service = "we b"', "instance[0].service", "name"),
         ('log_format = "json"', 'log_format = "xml"', "log_format", "text"),
         ('state_dir = "', 'state_dir = "var', "state_dir", "absolute"),
