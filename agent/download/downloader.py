@@ -27,7 +27,10 @@ from agent.finish import finish
 from releasehand.model.codes import TRANSIENT
 from shared.clock import Clock
 from shared.errors import AttemptError
+from shared.logs import get_log
+from shared.urls import redact_url
 
+_log = get_log(__name__)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -110,6 +113,7 @@ class Downloader:
     ) -> Download:
         session = await self._ready()
         if expected and (kept := await self._cache.find(expected)) is not None:
+            _log.info("package was kept here", sha256=expected, bytes=kept.size_bytes)
             progress(kept.size_bytes, kept.size_bytes)
             return kept
         name = hashlib.sha256(f"{bare}\n{expected}".encode()).hexdigest()[:32]
@@ -146,6 +150,7 @@ class Downloader:
         )
         try:
             if file.size_bytes:
+                _log.info("download goes on", url=redact_url(url), bytes=file.size_bytes)
                 await file.rehash()
             await transfer.run()
             if expected and file.sha256 != expected and transfer.resumed:

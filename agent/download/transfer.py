@@ -21,7 +21,10 @@ from agent.errors import (
     OriginServerError,
 )
 from shared.clock import Clock
+from shared.logs import get_log
 from shared.urls import redact_url
+
+_log = get_log(__name__)
 
 MAX_RESUMES: Final = 100
 MAX_FRUITLESS: Final = 5
@@ -75,7 +78,7 @@ class Transfer:
                 try:
                     if await self._ask():
                         return
-                except (DownloadFailedError, OriginServerError):
+                except (DownloadFailedError, OriginServerError) as exc:
                     given_up = self._fresh_starts > MAX_FRESH_STARTS
                     if given_up or not self._received or not self._partial.record.resumable:
                         raise
@@ -83,6 +86,9 @@ class Transfer:
                     resumes += 1
                     if fruitless >= MAX_FRUITLESS or resumes > MAX_RESUMES:
                         raise
+                    _log.info(
+                        "download was cut", url=self._shown, bytes=self._partial.size_bytes, why=exc.reason
+                    )
                 if fruitless:
                     await self._clock.sleep(_FIRST_WAIT_S * 2 ** (fruitless - 1))
         finally:

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from agent.download import Downloader, DownloadPolicy
-from agent.errors import DownloadError, DownloadFailedError, DownloadTooSlowError
+from agent.errors import DownloadError, DownloadFailedError, DownloadTooLargeError, DownloadTooSlowError
 from shared.clock import SystemClock
 from tests.fakes import origin as serving
 from tests.fakes.origin import Origin, Ranged, run_origin
@@ -225,6 +225,23 @@ async def test_a_length_that_was_not_told_is_no_hindrance(
     ranged = Ranged(PACKAGE, cuts=[3 * MIB], measured=False)
     assert await fetch(packages, policy, origin.serve("/p", ranged)) == SHA256
     assert ranged.ranges == ["", f"bytes={3 * MIB}-"]
+
+
+async def test_an_origin_that_sends_more_than_it_said_is_refused(
+    origin: Origin, policy: DownloadPolicy, packages: Path
+) -> None:
+    async def more(request: web.Request) -> web.StreamResponse:
+        total = len(PACKAGE)
+        headers = {"ETag": '"one"', "Content-Range": f"bytes {3 * MIB}-{total - 1}/{total}"}
+        response = web.StreamResponse(status=206, headers=headers)
+        await response.prepare(request)
+        await response.write(PACKAGE)
+        return response
+
+    url = origin.serve("/p", serving.in_turn(Ranged(PACKAGE, cuts=[3 * MIB]), more))
+    with pytest.raises(DownloadTooLargeError, match="more came"):
+        await fetch(packages, policy, url)
+    assert left_over(packages) == []
 
 
 async def test_an_origin_that_lets_go_and_brings_nothing_more_is_given_up(
