@@ -28,8 +28,9 @@ faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table
 run: $(ready)  ## a controller to try things by hand; prints its address and token
 	@.venv/bin/releasehand-controller try
 
-docs: $(ready)  ## draw the diagrams of docs/architecture.md from the transition tables
+docs: $(ready)  ## draw the diagrams and write the tables of docs/ that are made from the code
 	@$(python) scripts/diagrams.py
+	@$(python) scripts/reference.py
 
 lock: $(ready)  ## resolve the libraries again and write both lock files
 	@scripts/lock.sh

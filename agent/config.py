@@ -100,9 +100,13 @@ class ControllerSection(Section):
     """The hub and what this agent shows there. `token_file` is read again at each connection."""
 
     url: Annotated[str, AfterValidator(_check_hub_url)]
+    """The hub: wss://HOST:PORT; plain ws only on a loopback address."""
     ca_file: AbsolutePath | None = None
+    """The authority of the hub's certificate, PEM; no other is trusted. wss needs it."""
     token_file: AbsolutePath | None = None
+    """A file with this agent's token. Either this or `token`."""
     token: SecretStr | None = None
+    """The token itself."""
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "ControllerSection":
@@ -186,18 +190,23 @@ class PackagesSection(Section):
 
 
 class VerificationSection(Section):
-    """What a package must show; None leaves it to the table above, and at last to VerificationPolicy."""
+    """What a package must show. For one service: what is left out is as `[trust]` says."""
 
     verification: Verification | None = None
+    """Left out: `signature` as soon as there is a key in one of the two folders, else `tls`."""
     accept_sha256_file: bool | None = None
+    """Whether the `.sha256` file beside a package counts as a digest. Left out: no."""
     min_signed_time: AwareDatetime | None = None
+    """Packages signed earlier are refused."""
 
 
 class TrustSection(VerificationSection):
     """Whose packages are accepted. The tables in `service` say it otherwise for one service."""
 
     trusted_dir: AbsolutePath = TRUSTED_DIR
+    """Public keys whose signatures count, one `.pub` file each."""
     revoked_dir: AbsolutePath = REVOKED_DIR
+    """Public keys that never count again."""
     service: dict[Name, VerificationSection] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -229,13 +238,17 @@ class AgentConfig(Section):
     """The whole file."""
 
     agent_id: Name
+    """Who this agent is; the controller knows its token by this name."""
     state_dir: AbsolutePath = Path("/var/lib/releasehand-agent")
+    """The journal, and packages on their way. One agent alone uses it."""
     log_format: LogFormat = "text"
+    """Lines for people, or one JSON object for each event."""
     controller: ControllerSection
     packages: PackagesSection = PackagesSection()
     trust: TrustSection = TrustSection()
     instance: tuple[InstanceSection, ...] = Field(min_length=1)
     metadata: dict[str, str] = Field(default_factory=dict)
+    """Told to the controller."""
 
 
 def load_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:

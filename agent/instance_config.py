@@ -43,6 +43,7 @@ class SystemdDriver(Section):
 
     type: Literal["systemd"]
     unit: str = Field(pattern=r"^[A-Za-z0-9:_.\\@-]{1,250}\.service$")
+    """The unit's full name."""
 
 
 class CommandDriver(Section):
@@ -50,9 +51,13 @@ class CommandDriver(Section):
 
     type: Literal["command"]
     start: tuple[str, ...] = Field(min_length=1)
+    """The program and its arguments."""
     stop: tuple[str, ...] = ()
+    """Run to stop it. Left out: SIGTERM, and SIGKILL when that did not help."""
     environment: dict[str, str] = {}
+    """Added to the program's environment."""
     stop_timeout_s: Seconds = 10
+    """How long a stop may take."""
     start_after_boot: bool = True
     """Whether the agent starts what ran when the host went down."""
 
@@ -77,7 +82,9 @@ class HookSection(Section):
     """A command that runs before or after each activation; it has ended well when it ends with 0."""
 
     command: Argv
+    """The program and its arguments."""
     timeout_s: Seconds = 30
+    """After that it is ended, and counts as failed."""
 
 
 class HttpCheck(Section):
@@ -86,9 +93,13 @@ class HttpCheck(Section):
 
     type: Literal["http"]
     url: str = Field(pattern=r"^https?://[^\s]+$")
+    """What is asked."""
     contains: str = ""
+    """A text that the answer must hold."""
     timeout_s: Seconds = 2
+    """For one answer."""
     settle_s: Pause = 0
+    """How long the process must stay the same before that."""
 
 
 class TcpCheck(Section):
@@ -96,9 +107,13 @@ class TcpCheck(Section):
 
     type: Literal["tcp"]
     host: str = Field(default="127.0.0.1", min_length=1)
+    """Where the port is."""
     port: int = Field(ge=1, le=65_535)
+    """The port."""
     timeout_s: Seconds = 2
+    """For one connection."""
     settle_s: Pause = 0
+    """How long the process must stay the same before that."""
 
 
 class CommandCheck(Section):
@@ -106,9 +121,13 @@ class CommandCheck(Section):
 
     type: Literal["command"]
     command: Argv
+    """The program and its arguments."""
     environment: dict[str, str] = {}
+    """Added to the program's environment."""
     timeout_s: Seconds = 10
+    """For one run."""
     settle_s: Pause = 0
+    """How long the process must stay the same before that."""
 
 
 class NoCheck(Section):
@@ -116,6 +135,7 @@ class NoCheck(Section):
 
     type: Literal["none"]
     settle_s: Pause = 1
+    """How long its process must stay the same."""
 
 
 Driver = Annotated[SystemdDriver | CommandDriver | NoDriver, Field(discriminator="type")]
@@ -126,22 +146,31 @@ class InstanceSection(Section):
     """One instance of a service on this host. `root` is its own, whole."""
 
     id: Name
+    """The instance's name, unlike that of any other instance of any host."""
     service: Name
+    """The service it is a copy of."""
     port: int = Field(default=0, ge=0, le=65_535)
+    """Told to the controller; 0 for none."""
     root: AbsolutePath
+    """Its own directory: `current`, `releases/`."""
     activate_timeout_s: Seconds = 120
     """For everything from the first pre-hook to the last post-hook."""
     revert_timeout_s: Seconds = 120
+    """For the way back, when the new version did not come up."""
     driver: Driver
     restart: Restart = Restart.RESTART
+    """`stop-switch-start` for a service that must not see `current` change."""
     pre_hook: tuple[HookSection, ...] = ()
+    """Run before each activation."""
     post_hook: tuple[HookSection, ...] = ()
+    """Run after each activation."""
     check: Check = NoCheck(type="none")
     keep_releases: int = Field(default=5, ge=1, le=10_000)
     """How many releases that were active and good are kept, the active one included."""
     keep_bytes: int | None = Field(default=None, ge=1)
-    """How much all releases may take on the disk; None for no limit."""
+    """How much all releases may take on the disk; left out for no limit."""
     metadata: dict[str, str] = {}
+    """Told to the controller, and listed with the instance."""
 
     @model_validator(mode="after")
     def _has_effect(self) -> "InstanceSection":

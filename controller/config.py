@@ -70,10 +70,15 @@ class ApiSection(Section):
     """The HTTP API. A caller's token stands in `tokens`, or in a file of its own named in `token_files`."""
 
     host: Host = _API_HOST
+    """The address to listen on."""
     port: Port = 8080
+    """The port of the HTTP API; 0 for any free one."""
     allow_plain_http: bool = False
+    """Whether `host` may be an address that other machines reach; the API itself speaks plain HTTP."""
     tokens: dict[Name, SecretStr] = {}
+    """Callers by name. A token has at least 16 characters, and each caller its own."""
     token_files: dict[Name, AbsolutePath] = {}
+    """The same, each token in a file; it is read at start."""
 
 
 class HubSection(Section):
@@ -81,18 +86,26 @@ class HubSection(Section):
     `agent_files`."""
 
     host: Host = _HUB_HOST
+    """The address to listen on."""
     port: Port = 8443
+    """The port that agents connect to; 0 for any free one."""
     cert_file: AbsolutePath | None = None
+    """The hub's certificate with its chain, PEM. Only a loopback `host` may do without."""
     key_file: AbsolutePath | None = None
+    """The certificate's key, PEM."""
     agents: dict[Name, SecretStr] = {}
+    """Agents by id. A token has at least 16 characters, and each agent its own."""
     agent_files: dict[Name, AbsolutePath] = {}
+    """The same, each token in a file; it is read at start."""
 
 
 class ControllerConfig(Section):
     """The whole file."""
 
     database: Annotated[str, AfterValidator(_check_database)] = DEFAULT_DATABASE
+    """Where the rows are: sqlite:////ABSOLUTE/FILE.db. It is made if it is missing."""
     log_format: LogFormat = "text"
+    """Lines for people, or one JSON object for each event."""
     api: ApiSection = ApiSection()
     hub: HubSection = HubSection()
 
