@@ -5,6 +5,7 @@ Everything here blocks; call it from a thread. Everything raises OSError; caller
 
 import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +40,22 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644, durable: bool
     """Make `path` hold exactly `content`; a reader sees the old file or the new one, never a part.
 
     With `durable` both content and name are on disk on return; without, a later sync_filesystem must follow
-    before anything relies on the file. Safe to repeat.
+    before anything relies on the file. Safe to repeat. An error leaves no draft behind; a kill may leave
+    "<name>.new", which the next call takes over.
     """
     draft = path.with_name(f"{path.name}.new")
+    try:
+        _write_draft(draft, content, mode, durable=durable)
+        os.rename(draft, path)
+    except OSError:
+        with suppress(OSError):  # the first error is the one to tell
+            os.unlink(draft)
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def _write_draft(draft: Path, content: bytes, mode: int, *, durable: bool) -> None:
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with open(fd, "wb", closefd=False) as file:
@@ -51,9 +65,6 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644, durable: bool
             os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(draft, path)
-    if durable:
-        sync_directory(path.parent)
 
 
 def empty_directory(path: Path) -> None:

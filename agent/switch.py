@@ -180,23 +180,34 @@ class InstallRoot:
             for note in self._releases.glob(".*.json"):
                 if not (self._releases / note.name[1:].removesuffix(".json")).is_dir():
                     note.unlink()  # its directory never appeared, or is gone
+            for draft in self._releases.glob(".*.json.new"):
+                draft.unlink()  # of a note that was never whole
 
     def remove_release(self, name: str) -> None:
         """Delete the release `name`; a missing one is fine. Safe to repeat.
 
-        It leaves releases/ by one rename, so it is complete or absent at every moment.
         Raises HostError for the release that `current` names: a service runs from it.
         """
+        if doomed := self.put_away(name):
+            with self._errors():
+                remove_directory(doomed)
+
+    def put_away(self, name: str) -> Path | None:
+        """Take the release `name` out of releases/ by one rename, so that it is complete or absent at every
+        moment; return the directory below .staging/ that holds it, to be deleted, None if it is missing.
+        Durable.
+
+        Raises HostError for the release that `current` names."""
         path = self.release_path(name)
         if self.current_link().name == name:
             raise HostError(path, "it is the active release")
         with self._errors():
-            if path.is_dir():
-                doomed = self.make_staging()
+            doomed = self.make_staging() if path.is_dir() else None
+            if doomed is not None:
                 path.rename(doomed / "release")
                 sync_directory(self._releases)
-                remove_directory(doomed)
             self._note(name).unlink(missing_ok=True)
+        return doomed
 
     def free_bytes(self) -> int:
         """Return what an ordinary user may still write to the root's file system."""

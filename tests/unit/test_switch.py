@@ -208,6 +208,7 @@ def test_clearing_leaves_releases_and_takes_the_rest(root: InstallRoot) -> None:
     name = install(root, "v1")
     (root.make_staging() / "half").write_text("x")
     (root.path / "releases/.v0-gone.json").write_text("{}")
+    (root.path / "releases/.v0-gone.json.new").write_text("{")
     root.clear_staging()
     root.clear_staging()
     assert list((root.path / ".staging").iterdir()) == []
