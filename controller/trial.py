@@ -70,6 +70,10 @@ An agent for it, with one instance "web-1" of a service "web" on port 8081:
 
   {commands}/releasehand-agent run --config {agent_file}
   {commands}/releasehand versions web --include-stopped
+
+The service hands out the files of its package on http://127.0.0.1:8081; its check wants to read the version
+there. Packages may come from HTTPS servers with this certificate: {agent_file.parent}/hub.pem, hub.key
+How to make and deploy one: docs/tutorial/first-steps.md
 """
 
 
@@ -84,6 +88,7 @@ ca_file = "{folder}/ca.pem"
 token = "{token}"
 
 [packages]  # to try things, packages may come from this very machine and from the network around it
+ca_file = "{folder}/ca.pem"
 allow_private = true
 allowed_networks = ["127.0.0.0/8", "::1/128"]
 
@@ -92,7 +97,8 @@ id = "web-1"
 service = "web"
 port = 8081
 root = "{folder}/srv/web-1"
-check = {{ type = "http", url = "http://127.0.0.1:8081/" }}
+activate_timeout_s = 20
+check = {{ type = "http", url = "http://127.0.0.1:8081/", contains = "{{version}}" }}
 
 [instance.driver]
 type = "command"
