@@ -46,14 +46,15 @@ async def try_out(api_port: int, hub_port: int) -> None:
         async with run_controller(config, SystemClock()) as addresses:
             agent_file = folder / "agent.toml"
             agent_file.write_text(_agent_toml(folder, addresses.hub, agent_token))
-            sys.stdout.write(_text(addresses.api, api_token, agent_file))
+            sys.stdout.write(describe(addresses.api, api_token, agent_file))
             sys.stdout.flush()
             await told.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _text(api: str, token: str, agent_file: Path) -> str:
+def describe(api: str, token: str, agent_file: Path) -> str:
+    """What a person at the terminal is told, with the commands to go on."""
     commands = Path(sys.executable).parent
     return f"""
 A controller to try things with. It forgets everything when you stop it with Ctrl-C.
