@@ -9,7 +9,6 @@ which wants to be process 1 of a namespace of its own, an order is a fork of wha
 
 import asyncio
 import ctypes
-import ipaddress
 import json
 import os
 import signal
@@ -22,19 +21,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from agent.check import HttpCheck
-from agent.config import CommandDriver, InstanceSection
-from agent.daemon import JOURNAL_NAME, PACKAGES_NAME, hold_state_dir
-from agent.download import Downloader, DownloadPolicy
+from agent.config import AgentConfig, load_config
+from agent.daemon import PACKAGES_NAME, hold_state_dir
+from agent.daemon import _make_instance as make_instance
+from agent.download import Downloader
 from agent.executor import Executor
-from agent.instance import Instance
-from agent.journal import Journal, JournalError
+from agent.journal import JOURNAL_NAME, Journal, JournalError
 from agent.runner import Tools
-from agent.service import CommandService
+from agent.service import ServiceManager
 from agent.service.process import boot_id, find_marked
-from agent.service.record import TOKEN_VARIABLE, read_record
+from agent.service.record import read_record
 from agent.switch import InstallRoot
 from shared.clock import SystemClock
 from shared.frames import Execute, Move, Ref
@@ -48,10 +47,8 @@ TRACEES: Final = (MAIN, WORKER, JOURNAL, CHILD)
 
 JOURNAL_FAILED: Final = 3
 """Exit status when the agent could not start because its journal was refused: it is to be started again."""
-ENDED: Final = "ended.json"
 _ASK_AGAIN_S: Final = 0.1
 _SET_PTRACER: Final = 0x59616D61
-_LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,9 @@ class Order:
 
     `runs` is the release whose process is to be there before anything begins; `at_start` begins the traces
     with the recovery of the agent instead of with the command. `kill_at` is a name that the agent's
-    checkpoint is told. The end is told in `ended.json` of the folder (Facts); with `speak` each report stands
-    on stdout as soon as a controller could have it. A service that is left running `stays` for the next
-    order, or is ended with the namespace's other processes."""
+    checkpoint is told. The end is told in `ended_file` (Facts); with `speak` each report stands
+    on stdout as soon as a controller could have it. With --serve, processes that earlier orders
+    left are ended first, unless it `follows` the one before."""
 
     folder: str
     port: int
@@ -82,7 +79,7 @@ class Order:
     kill_at: str = ""
     traces: tuple[Trace, ...] = ()
     speak: bool = False
-    stays: bool = False
+    follows: bool = False
 
     @classmethod
     def read(cls, path: Path) -> "Order":
@@ -100,7 +97,6 @@ class Facts:
     """What is true at the end, as the host itself shows it."""
 
     moves: list[dict[str, Any]]
-    unfinished: int
     service: str
     """The state of the service; its process' directory and answer are "" if there is none."""
     directory: str
@@ -133,7 +129,7 @@ class Gate:
         for trace in self.traces:
             strace = ["/usr/bin/strace", "-y", "-s", "0", "-e", "signal=none", *trace.options, "-o", trace.log]
             if trace.tracee == CHILD:
-                sys.executable = _wrap(Path(f"{trace.log}.sh"), [*strace, "-qq", sys.executable])
+                sys.executable = _wrap(Path(f"{trace.log}.sh"), [*strace, "-q", sys.executable])
                 continue
             tracer = subprocess.Popen(
                 [*strace, "-p", str(self.threads[trace.tracee])],
@@ -157,51 +153,68 @@ def _wrap(path: Path, argv: list[str]) -> str:
 
 
 class Host:
-    """One instance below `folder`, wired as agent.daemon does it."""
+    """One instance below `folder`, made of its configuration as the daemon makes it."""
 
     def __init__(self, order: Order) -> None:
         self.order, self.folder = order, Path(order.folder)
         self.clock = SystemClock()
         self.news = asyncio.Event()
         self.root = InstallRoot(self.folder / "srv")
-        self.state_dir = self.folder / "state"
-        self.service = CommandService(
-            self.root.path,
-            start=(sys.executable, "-I", "-S", "serve.py"),
-            service=SERVICE,
-            instance=INSTANCE,
-            port=order.port,
-            version=self._active_version,
-            environment={MARK: order.folder, "STARTS": f"{self.folder}/starts", "GATE": "/nowhere"},
-            stop_timeout_s=2.0,
-        )
-        self.check = HttpCheck(f"http://127.0.0.1:{order.port}/", clock=self.clock, interval_s=0.05)
+        self.config = self._configure()
         self.gate = Gate(order.traces)
 
-    def _active_version(self) -> str:
-        name = self.root.current()
-        return next((one.version for one in self.root.releases() if one.name == name), "")
+    def _configure(self) -> AgentConfig:
+        folder = self.folder
+        path = folder.with_name(f"{folder.name}.toml")
+        path.write_text(f"""\
+agent_id = "one-shot"
+state_dir = "{folder}/state"
+
+[controller]
+url = "ws://127.0.0.1:1"
+token = "nobody-asks"
+
+[packages]
+ca_file = "{self.order.ca_file}"
+allowed_networks = ["127.0.0.0/8"]
+reserve_bytes = 0
+
+[[instance]]
+id = "{INSTANCE}"
+service = "{SERVICE}"
+port = {self.order.port}
+root = "{self.root.path}"
+activate_timeout_s = 15
+revert_timeout_s = 15
+
+[instance.driver]
+type = "command"
+start = ["{sys.executable}", "-I", "-S", "serve.py"]
+environment = {{ {MARK} = "{folder}", STARTS = "{folder}/starts", GATE = "/nowhere" }}
+
+[instance.check]
+type = "http"
+url = "http://127.0.0.1:{self.order.port}/"
+contains = '"{{version}}"'
+""")
+        return load_config(path, {})
 
     async def carry_out(self) -> None:
         """Start the agent, give it the command, wait for its end, stop the agent; traced from the gate on.
 
         Raises JournalError when the agent cannot start."""
-        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_dir = self.config.state_dir
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))  # one thread, so that its calls have one order
         worker = await asyncio.to_thread(threading.get_native_id)
         self.gate.threads = {MAIN: os.getpid(), WORKER: worker}
         if self.order.runs:
             await self._start_service(self.order.runs)
-        with hold_state_dir(self.state_dir):
+        with hold_state_dir(state_dir):
             journal = await self._open_journal()
-            policy = DownloadPolicy(
-                extra_ca_file=Path(self.order.ca_file) if self.order.ca_file else None,
-                allow_private=True,
-                allowed_networks=_LOOPBACK,
-                reserve_bytes=0,
-            )
-            downloader = Downloader(self.state_dir / PACKAGES_NAME, policy=policy, clock=self.clock)
+            policy = self.config.packages.policy()
+            downloader = Downloader(state_dir / PACKAGES_NAME, policy=policy, clock=self.clock)
             try:
                 await self._work(journal, downloader)
             finally:
@@ -215,21 +228,13 @@ class Host:
                 self.gate.open()
 
         HeldJournal.held = staticmethod(hold)
-        journal = await HeldJournal.open(self.state_dir / JOURNAL_NAME, report=self.news.set)
+        journal = await HeldJournal.open(self.config.state_dir / JOURNAL_NAME, report=self.news.set)
         assert isinstance(journal, HeldJournal), "made by its own class"
         return journal
 
     async def _work(self, journal: Journal, downloader: Downloader) -> None:
-        section = InstanceSection(
-            id=INSTANCE,
-            service=SERVICE,
-            port=self.order.port,
-            root=self.root.path,
-            driver=CommandDriver(type="command", start=("serve",)),
-            activate_timeout_s=10,
-            revert_timeout_s=10,
-        )
-        instance = Instance(section, self.root, self.service, self.check, journal)
+        [section] = self.config.instance
+        instance = make_instance(section, self.config, journal, self.clock)
         tools = Tools(fetcher=downloader, clock=self.clock, boot_id=boot_id(), checkpoint=self._checkpoint)
         executor = Executor([instance], tools)
         await downloader.clear()
@@ -241,8 +246,8 @@ class Host:
             if self.order.command:
                 await self._see_to_the_end(executor, journal)
             work.cancel()
-        facts = await self._look(journal, len(executor.unfinished))
-        (self.folder / ENDED).write_text(json.dumps(asdict(facts)))
+        facts = await self._look(journal, instance.service)
+        ended_file(self.folder).write_text(json.dumps(asdict(facts)))
 
     def _checkpoint(self, name: str) -> None:
         if name == self.order.kill_at:
@@ -278,18 +283,23 @@ class Host:
         """Have a process of `release` run, whatever `current` names."""
         current = self.root.current()
         self.root.point_current(release)
-        mark = await self.service.restart()
-        await self.check.wait(expected_version="", alive=self.service.observe, mark=mark, deadline_s=20)
+        [section] = self.config.instance
+        with TemporaryDirectory() as elsewhere:  # the journal is not to be touched before the gate
+            journal = await Journal.open(Path(elsewhere) / JOURNAL_NAME)
+            instance = make_instance(section, self.config, journal, self.clock)
+            mark = await instance.service.restart()
+            version = release.rpartition("-")[0]
+            await instance.check.wait(expected_version=version, alive=instance.service.observe, mark=mark)
+            await journal.close()
         self.root.point_current(current)
 
-    async def _look(self, journal: Journal, unfinished: int) -> Facts:
-        seen = await self.service.observe()
+    async def _look(self, journal: Journal, service: ServiceManager) -> Facts:
+        seen = await service.observe()
         record = read_record(self.root.path / ".service.json")
         leader = record.leader() if record else None
         runs = leader is not None and leader.is_alive()
         return Facts(
             moves=[move.model_dump(mode="json") for move in await journal.pending(after=0, limit=10_000)],
-            unfinished=unfinished,
             service=seen.state,
             directory=str(Path(f"/proc/{leader.pid}/cwd").readlink()) if runs and leader else "",
             answer=await self._ask() if runs else "",
@@ -306,6 +316,11 @@ class Host:
         except (OSError, TimeoutError) as exc:
             return f"none: {exc!r}"
         return answer.rpartition(b"\r\n\r\n")[2].decode().partition(" ")[0].strip('"')
+
+
+def ended_file(folder: Path) -> Path:
+    """Where the facts about the host in `folder` are told: beside it, so that it is no call of the agent's."""
+    return folder.with_name(f"{folder.name}.ended.json")
 
 
 def is_end(move: Move, ref: Ref) -> bool:
@@ -328,6 +343,9 @@ def serve() -> None:
     assert os.getpid() == 1, "wants a namespace of its own: it ends every process that it can see"
     for line in sys.stdin:
         path = Path(line.strip())
+        order = Order.read(path)
+        if not order.follows:
+            _end_all()
         child = os.fork()
         if child == 0:
             os.setsid()
@@ -336,15 +354,13 @@ def serve() -> None:
             os.dup2(log, 2)
             status = 1
             try:
-                status = carry_out(Order.read(path))
+                status = carry_out(order)
             except BaseException:  # noqa: BLE001 - a fork must end here, whatever comes
                 traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(status)
         _, status = os.waitpid(child, 0)
-        if not Order.read(path).stays:
-            _end_all()
         sys.stdout.write(f"{status}\n")
         sys.stdout.flush()
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -59,6 +59,10 @@ class Point:
     def __str__(self) -> str:
         return f"{self.tracee}: {self.call.name} {self.call.what} (the {self.call.nth}. of its name)"
 
+    def is_like(self, call: Call) -> bool:
+        """Whether `call`, of another run, is this one."""
+        return (call.name, call.what, call.time) == (self.call.name, self.call.what, self.call.time)
+
     def options(self, fault: Fault, *, shift: int = 0) -> tuple[str, ...]:
         """What strace needs to make `fault` here; `shift` for a run that makes more calls before it."""
         return (*TRACE, "-e", f"inject={self.call.name}:{fault.option}:when={self.call.nth + shift}")
@@ -81,9 +85,9 @@ def is_complete(log: Path) -> bool:
     return log.exists() and bool(re.search(r"(^\+\+\+ .*|= \?)\n\Z", log.read_text(errors="replace"), re.M))
 
 
-def points(logs: Sequence[tuple[str, Path]], folder: Path) -> list[Point]:
-    """Every point of a run that was traced into `logs`, by tracee."""
-    return [Point(tracee, call) for tracee, log in logs for call in changing_calls(log, folder)]
+def points(tracee: str, log: Path, folder: Path) -> list[Point]:
+    """Every point of a run of `tracee` that was traced into `log`."""
+    return [Point(tracee, call) for call in changing_calls(log, folder)]
 
 
 def _read(text: str, folder: str) -> Iterator[tuple[Call, str]]:
