@@ -64,7 +64,7 @@ async def _run(package_fd: int, root: int, limits: Limits, user: int | None) -> 
     }
     try:
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, *_library_places()),
+            *(sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, *library_places()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -88,7 +88,7 @@ async def _run(package_fd: int, root: int, limits: Limits, user: int | None) -> 
 
 
 @functools.cache
-def _library_places() -> tuple[str, ...]:
+def library_places() -> tuple[str, ...]:
     """Return the directories that hold what the child imports beside the standard library."""
     found = [importlib.util.find_spec(name) for name in _NEEDED]
     places = [place for spec in found if spec for place in spec.submodule_search_locations or ()]

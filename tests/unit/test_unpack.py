@@ -34,6 +34,7 @@ from tests.fakes.archives import (
     tar,
     tgz,
 )
+from tests.fakes.trees import describe_tree
 
 LONG = "a-rather-long-name-of-a-directory/" * 6 + "and-the-file-" * 4 + "in-it.txt"
 Unpack = Callable[[bytes], Awaitable[UnpackResult]]
@@ -94,25 +95,10 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def describe(root: Path) -> Mapping[str, tuple[object, ...]]:
-    """Kind, content and executable bit of everything below `root`."""
-    found: dict[str, tuple[object, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        name, mode = str(path.relative_to(root)), path.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            found[name] = ("link", str(path.readlink()))
-        elif stat.S_ISDIR(mode):
-            found[name] = ("directory",)
-        else:
-            assert stat.S_ISREG(mode)
-            found[name] = ("file", path.read_bytes(), bool(mode & 0o111))
-    return found
-
-
 def by_gnu_tar(package: bytes, directory: Path) -> Mapping[str, tuple[object, ...]]:
     directory.mkdir()
     subprocess.run(["tar", "-xzf", "-", "-C", directory], input=package, check=True, capture_output=True)
-    return describe(directory)
+    return describe_tree(directory)
 
 
 def run(*argv: str | Path, cwd: Path) -> bytes:
@@ -149,7 +135,7 @@ async def test_what_gnu_tar_packs_comes_out_the_same(
             await unpack_here(package)
         return
     await unpack_here(package)
-    assert describe(dest) == by_gnu_tar(package, dest.with_name("gnu"))
+    assert describe_tree(dest) == by_gnu_tar(package, dest.with_name("gnu"))
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -161,7 +147,7 @@ async def test_what_python_packs_comes_out_the_same(
         (source / "lib/up").unlink()
     package = python_tar(source, form)
     await unpack_here(package)
-    assert describe(dest) == by_gnu_tar(package, dest.with_name("gnu"))
+    assert describe_tree(dest) == by_gnu_tar(package, dest.with_name("gnu"))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +160,7 @@ async def test_what_other_tars_pack_comes_out_the_same(
         pytest.skip(f"{tool[0]} is not installed")
     package = run(tool[0], *tool[1:], "-czf", "-", ".", cwd=source)
     await unpack_here(package)
-    assert describe(dest) == by_gnu_tar(package, dest.with_name("gnu"))
+    assert describe_tree(dest) == by_gnu_tar(package, dest.with_name("gnu"))
 
 
 async def test_what_git_archives_comes_out_the_same(source: Path, unpack_here: Unpack, dest: Path) -> None:
@@ -184,7 +170,7 @@ async def test_what_git_archives_comes_out_the_same(source: Path, unpack_here: U
     package = run("git", "archive", "--format=tar.gz", "--prefix=thing-1.0/", "HEAD", cwd=source)
     assert b"pax_global_header" in gzip.decompress(package)
     await unpack_here(package)
-    assert describe(dest) == by_gnu_tar(package, dest.with_name("gnu"))
+    assert describe_tree(dest) == by_gnu_tar(package, dest.with_name("gnu"))
 
 
 async def test_what_npm_packs_comes_out_the_same(source: Path, unpack_here: Unpack, dest: Path) -> None:
@@ -196,7 +182,7 @@ async def test_what_npm_packs_comes_out_the_same(source: Path, unpack_here: Unpa
     run("npm", "pack", "--offline", "--ignore-scripts", cwd=source)
     package = (source / "thing-1.0.0.tgz").read_bytes()
     await unpack_here(package)
-    assert describe(dest) == by_gnu_tar(package, dest.with_name("gnu"))
+    assert describe_tree(dest) == by_gnu_tar(package, dest.with_name("gnu"))
 
 
 def stated_sum(member: Member) -> int:
@@ -246,7 +232,7 @@ async def test_strange_but_harmless_comes_out_like_gnu_tar(
     name: str, unpack_here: Unpack, dest: Path
 ) -> None:
     await unpack_here(HARMLESS[name])
-    assert describe(dest) == by_gnu_tar(HARMLESS[name].rstrip(b"\0") + bytes(3), dest.with_name("gnu"))
+    assert describe_tree(dest) == by_gnu_tar(HARMLESS[name].rstrip(b"\0") + bytes(3), dest.with_name("gnu"))
 
 
 async def test_modes_are_plain_and_nobody_gains_rights(unpack_here: Unpack, dest: Path) -> None:
