@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from agent.package import package_app
+from agent.releases import releases_app
 
 # Imports that cost time stand inside the commands: --help and completion need none of them.
 
@@ -16,6 +17,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
 app.add_typer(package_app, name="package")
+app.add_typer(releases_app, name="releases")
 
 BAD_CONFIG = 2
 CANNOT_RUN = 1

@@ -27,7 +27,7 @@ from agent.config import (
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.instance import Instance
-from agent.journal import Journal
+from agent.journal import JOURNAL_NAME, Journal
 from agent.pulse import Pulse
 from agent.runner import Tools
 from agent.service import CommandService, ServiceManager, SystemdService, UnwatchedService
@@ -37,7 +37,6 @@ from shared.clock import Clock, SystemClock
 from shared.errors import AttemptError, ReleasehandError
 from shared.logs import get_log
 
-JOURNAL_NAME: Final = "agent.db"
 LOCK_NAME: Final = "agent.lock"
 PACKAGES_NAME: Final = "packages"
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

@@ -15,6 +15,7 @@ from agent.ending import change_for, is_worth_the_service_log
 from agent.instance import Instance
 from agent.journal import JournalError
 from agent.race import race
+from agent.retention import retain
 from agent.steps import Checkpoint, Fetcher, Steps
 from agent.unpack import Limits
 from releasehand.model.codes import FailureCode
@@ -111,8 +112,18 @@ class Runner:
             finally:
                 await self._tidy()
             self.backlog.working, self.progress = None, None
+            if record.phase in {Phase.DONE, Phase.REVERTED}:
+                await self._retain()
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError  # it came together with an error, which was told in its stead
+
+    async def _retain(self) -> None:
+        """After the report: what is removed now, nobody waits for."""
+        log = get_log(__name__, instance_id=self.instance.id)
+        try:
+            await retain(self.instance)
+        except (AttemptError, JournalError) as exc:
+            log.warning("old releases could not be removed; the next end tries again", reason=str(exc))
 
     # after a start
 

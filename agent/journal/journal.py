@@ -20,6 +20,7 @@ from agent.core.record import AttemptRecord, name_of
 from shared.attempt import DURABLE
 from shared.frames import Kept, Move, Ref
 
+from .shelf import Shelf
 from .tables import move_aside, open_tables, translate
 
 T = TypeVar("T")
@@ -168,6 +169,16 @@ class Journal:
             return bool(made)
 
         return await self._run(write)
+
+    async def with_shelf(self, instance_id: str, work: Callable[[Shelf], T]) -> T:
+        """Do `work`, which blocks, while nobody else can change what is written down about the instance;
+        durable on return. What it raises undoes its changes."""
+
+        def do() -> T:
+            with self._transaction(durable=True):
+                return work(Shelf(self._tables, instance_id))
+
+        return await self._run(do)
 
     # the outbox
 

@@ -14,6 +14,7 @@ from shared.logs import get_log
 
 log = get_log(__name__)
 
+JOURNAL_NAME: Final = "agent.db"  # in the agent's state_dir
 FORMAT: Final = 1
 BUSY_TIMEOUT_MS: Final = 5_000
 SYNCHRONOUS_FULL: Final = 2
@@ -72,6 +73,28 @@ def open_tables(path: Path) -> sqlite3.Connection:
     except DamagedJournalError:
         move_aside(path)
         return _open(path)
+
+
+def open_beside(path: Path) -> sqlite3.Connection:
+    """Open the journal of an agent that may be running. Raises JournalError for one that is not there, that
+    is damaged or of another format; nothing is made, moved or mended."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+    except sqlite3.Error as exc:
+        raise JournalError(f"cannot use {path}: {exc}; has an agent run with this state directory?") from exc
+    try:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA synchronous=FULL")
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found != FORMAT:
+            raise JournalError(f"cannot use {path}: it has the format {found}, this command knows {FORMAT}")
+    except sqlite3.Error as exc:
+        connection.close()
+        raise translate(exc, path) from exc
+    except JournalError:
+        connection.close()
+        raise
+    return connection
 
 
 def move_aside(path: Path) -> Path:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from agent.config import CommandDriver, InstanceSection
 from agent.executor import Executor
@@ -61,9 +62,11 @@ def deploy(
     )
 
 
-def rollback(version: str, generation: int, *, url: str = "", force: bool = False) -> Execute:
+def rollback(
+    version: str, generation: int, *, attempt: int = 1, url: str = "", force: bool = False
+) -> Execute:
     return Execute(
-        ref=ref_of(generation),
+        ref=ref_of(generation, attempt),
         kind=OperationKind.ROLLBACK,
         operation_id=f"rollback-{generation}",
         service=SERVICE,
@@ -86,6 +89,7 @@ class Host:
         self.check = FakeCheck()
         self.fetcher = FakeFetcher(directory)
         self.checkpoint: Callable[[str], None] = lambda _: None
+        self.section: dict[str, Any] = {}  # of agent.toml, beside what every host has
         self.news = asyncio.Event()
         self.verification = VerificationPolicy(directory / "trusted.d", directory / "revoked.d")
         self.executor: Executor
@@ -97,13 +101,14 @@ class Host:
     async def boot(self) -> AsyncIterator["Host"]:
         """An agent on this host, until the block ends; what its checkpoint raises comes out of the block."""
         self.journal = await Journal.open(self.directory / "agent.db", report=self.news.set)
-        section = InstanceSection(
-            id=INSTANCE,
-            service=SERVICE,
-            port=8080,
-            root=self.root,
-            driver=CommandDriver(type="command", start=("true",)),
-        )
+        ordinary = {
+            "id": INSTANCE,
+            "service": SERVICE,
+            "port": 8080,
+            "root": self.root,
+            "driver": CommandDriver(type="command", start=("true",)),
+        }
+        section = InstanceSection(**(ordinary | self.section))
         root = InstallRoot(self.root)
         instance = Instance(section, root, self.service, self.check, self.journal, self.verification)
         tools = Tools(
