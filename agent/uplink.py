@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
+from websockets.frames import CloseCode
 
 from agent.config import ControllerSection, read_token
 from agent.executor import Executor
@@ -106,20 +107,28 @@ class Uplink:
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=None,  # the session's heartbeat is the only judge of silence
         ) as socket:
-            welcome = await self._greet(socket)
-            self._window_s = min(max(0.0, welcome.reconnect_window_s), MAX_WINDOW_S)
-            self._told = ""
-            log.info("link was established", controller=self._section.url, epoch=welcome.session_epoch)
-            await Link(
-                socket,
-                welcome,
-                executor=self._executor,
-                journal=self._journal,
-                pulse=self._pulse,
-                clock=self._clock,
-                jitter=self._jitter,
-                news=self._news,
-            ).run()
+            try:
+                await self._keep(socket)
+            except asyncio.CancelledError:
+                await socket.close(CloseCode.GOING_AWAY, "the agent is stopping")
+                raise
+
+    async def _keep(self, socket: ClientConnection) -> NoReturn:
+        welcome = await self._greet(socket)
+        self._window_s = min(max(0.0, welcome.reconnect_window_s), MAX_WINDOW_S)
+        self._told = ""
+        log.info("link was established", controller=self._section.url, epoch=welcome.session_epoch)
+        link = Link(
+            socket,
+            welcome,
+            executor=self._executor,
+            journal=self._journal,
+            pulse=self._pulse,
+            clock=self._clock,
+            jitter=self._jitter,
+            news=self._news,
+        )
+        await link.run()
 
     async def _greet(self, socket: ClientConnection) -> Welcome:
         await socket.send(encode(await self._hello()))

@@ -41,6 +41,7 @@ class FakeHub:
         self.moves: list[Move] = []
         self.progress: list[Progress] = []
         self.heartbeats = 0
+        self.goodbyes: list[int | None] = []  # by which codes agents closed their links
         self.user_agents: list[str] = []
         self.recorded: dict[str, int] = {}
         self.wanted: Callable[[Hello], list[Wanted]] = want_all
@@ -126,8 +127,8 @@ class FakeHub:
                 for text in session.take_outgoing():
                     if self.acknowledges:
                         await link.send(text)
-        except ConnectionClosed:
-            return
+        except ConnectionClosed as exc:
+            self.goodbyes.append(exc.rcvd.code if exc.rcvd else None)
 
     def _take(self, frame: object, session: Session) -> None:
         match frame:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from websockets.frames import CloseCode
 
 from agent.config import (
     AgentConfig,
@@ -232,6 +233,12 @@ async def test_an_agent_that_ends_in_a_download_goes_on_when_it_is_back(site: Si
         end = await site.hub.wait_for_end(command.ref)
         assert end.entered is Phase.DONE
         assert await site.answer() == "v1"
+
+
+async def test_an_agent_that_stops_says_goodbye(site: Site) -> None:
+    async with site.agent():
+        await site.hub.wait_for_link(1)
+    assert site.hub.goodbyes == [CloseCode.GOING_AWAY]
 
 
 async def test_a_lost_link_loses_no_report_and_stops_no_work(site: Site) -> None:
