@@ -9,6 +9,7 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -16,7 +17,7 @@ from typing import BinaryIO, Final
 from agent.download.package import Download
 from agent.download.partial import RECORD_SUFFIX, SUFFIX, PartialFile, hash_file, record_path, remove_partial
 from agent.download.record import read_record
-from agent.errors import disk_errors
+from agent.errors import HostError, NoSpaceError, disk_errors
 from agent.finish import finish
 from shared.clock import Clock
 
@@ -69,6 +70,7 @@ class PackageCache:
             )
         except BaseException:
             stored.close()
+            await finish(asyncio.to_thread(_remove_if_possible, whole.path))
             raise
         file.seek(0)
         return stored
@@ -183,6 +185,12 @@ class PackageCache:
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield path, status
+
+
+def _remove_if_possible(path: Path) -> None:
+    """For after an error, which is the one to tell; the next start tries again."""
+    with suppress(NoSpaceError, HostError):
+        remove_partial(path)
 
 
 def _age(one: tuple[Path, os.stat_result]) -> tuple[int, str]:

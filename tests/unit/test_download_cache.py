@@ -13,7 +13,7 @@ import pytest
 
 from agent.download import Download, Downloader, DownloadPolicy
 from agent.download.flight import Progress
-from agent.errors import NoSpaceError, OriginRefusedError
+from agent.errors import HostError, NoSpaceError, OriginRefusedError
 from shared.clock import SystemClock
 from tests.fakes import origin as serving
 from tests.fakes.clock import FakeClock
@@ -355,3 +355,13 @@ async def test_at_start_old_and_useless_partial_files_go_and_everything_else_sta
         await again.clear()
         await again.close()
         assert {path.name for path in packages.iterdir()} == left | {"note.txt", "x.package"}
+
+
+async def test_a_package_that_cannot_be_kept_leaves_nothing_behind(
+    origin: Origin, downloader: Downloader, packages: Path
+) -> None:
+    in_the_way = packages / f"{SHA256}.package"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(HostError):
+        await downloader.fetch(origin.serve("/p", Ranged(PACKAGE)), progress=ignore, expected_sha256=SHA256)
+    assert list(packages.iterdir()) == [in_the_way]
