@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.config import CommandDriver, InstanceSection
+from agent.config import CommandDriver, InstanceSection, NoDriver
 from agent.executor import Executor
 from agent.instance import Instance
 from agent.journal import Journal
 from agent.runner import Tools
+from agent.service import UnwatchedService
 from agent.switch import InstallRoot
 from agent.verify import VerificationPolicy
 from releasehand.model.status import OperationKind
@@ -101,7 +102,7 @@ class Host:
     async def boot(self) -> AsyncIterator["Host"]:
         """An agent on this host, until the block ends; what its checkpoint raises comes out of the block."""
         self.journal = await Journal.open(self.directory / "agent.db", report=self.news.set)
-        ordinary = {
+        ordinary: dict[str, Any] = {
             "id": INSTANCE,
             "service": SERVICE,
             "port": 8080,
@@ -110,7 +111,8 @@ class Host:
         }
         section = InstanceSection(**(ordinary | self.section))
         root = InstallRoot(self.root)
-        instance = Instance(section, root, self.service, self.check, self.journal, self.verification)
+        service = UnwatchedService() if isinstance(section.driver, NoDriver) else self.service
+        instance = Instance(section, root, service, self.check, self.journal, self.verification)
         tools = Tools(
             fetcher=self.fetcher,
             clock=self.clock,

@@ -15,7 +15,7 @@ from agent.errors import ActivationError
 from agent.service import CommandService, ServiceManager, ServiceState
 from agent.service.process import Process, boot_id, identify
 from agent.service.record import ServiceRecord, read_record, write_record
-from tests.fakes.waiting import until
+from tests.fakes.waiting import until, until_told
 
 Make = Callable[..., CommandService]
 # Says what it was given, then serves until somebody ends it.
@@ -313,3 +313,25 @@ async def test_a_long_log_is_put_aside(make: Make, root: Path) -> None:
     await report(root)
     assert (root / "service.log").read_text() == "serving\n"
     assert (root / "service.log.1").stat().st_size == 17 * 1024 * 1024
+
+
+async def test_what_ran_when_the_host_went_down_is_started_again(make: Make, root: Path) -> None:
+    driver = make()
+    assert not await driver.start_after_boot()  # it never was started
+    write_record(root / ".service.json", ServiceRecord("token", "another boot", 4711, 99))
+    assert (await driver.observe()).state is ServiceState.STOPPED
+    assert await driver.start_after_boot()
+    assert (await report(root))["cwd"] == str(root / "releases/v1-aaa")
+    assert (await driver.observe()).state is ServiceState.RUNNING
+    assert not await driver.start_after_boot()
+
+
+async def test_what_was_stopped_or_ended_in_this_boot_is_not_started(make: Make, root: Path) -> None:
+    driver = make("brief")
+    await driver.restart()
+    await until_told(driver.observe, lambda seen: seen.state is ServiceState.FAILED)
+    assert not await driver.start_after_boot()
+    await driver.stop()
+    assert not await driver.start_after_boot()
+    write_record(root / ".service.json", ServiceRecord("token", "another boot", 4711, 99))
+    assert not await make(starts_after_boot=False).start_after_boot()  # somebody else does it
