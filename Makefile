@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults run docs lock clean
+.PHONY: help demo test check faults faults-agent powercut run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -11,7 +11,7 @@ ready  := .venv/.complete
 export KEEP
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(ready)  ## deploy, break, revert and roll back on this machine (KEEP=1 leaves it running)
 	@$(python) -m demo
@@ -23,7 +23,14 @@ check: $(ready)  ## lint, types, import contracts and unit tests, for use while 
 	@$(python) scripts/stages.py lint unit-only
 
 faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table of how they ended (20 min)
-	@$(python) -m pytest tests/faults --all-faults
+	@$(python) -m pytest tests/faults --all-faults --ignore=tests/faults/injection
+
+faults-agent: $(ready)  ## break every system call by which the agent changes files (SIGKILL, ENOSPC, EIO)
+	@command -v strace >/dev/null || [ "$$(id -u)" != 0 ] || apt-get install -qq -y strace
+	@$(python) -m pytest tests/faults/injection --all-faults
+
+powercut: $(ready)  ## cut the power of hosts and of the controller's database (root)
+	@$(python) -m tests.powercut
 
 run: $(ready)  ## a controller to try things by hand; prints its address and token
 	@.venv/bin/releasehand-controller try

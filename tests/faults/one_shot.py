@@ -1,11 +1,11 @@
+# ruff: noqa: ASYNC240 — this process serves nobody else meanwhile
 """The agent's executor as a process that does one thing and ends:
 
-    one_shot.py ORDER.json      carry the order out (see Order), exit 0 when its command has ended
-    one_shot.py --serve         the same for each path on stdin; a line with its exit status for each
+    python -m tests.faults.one_shot ORDER.json    carry it out (tests.faults.order), exit 0 when it has ended
+    python -m tests.faults.one_shot --serve       one after the other (tests.faults.forks)
 
-Everything of the agent is real: journal, download, unpack, switch, service and check; only the link is missing.
-Tracers are attached once everything is loaded and ready, so what a start costs is not counted. With --serve,
-which wants to be process 1 of a namespace of its own, an order is a fork of what is loaded already."""
+Everything of the agent is real: journal, download, unpack, switch, service and check; the link is missing.
+Tracers are attached once everything is loaded and ready, so what a start costs is not counted."""
 
 import asyncio
 import ctypes
@@ -15,14 +15,13 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 from agent.config import AgentConfig, load_config
 from agent.daemon import PACKAGES_NAME, hold_state_dir
@@ -36,73 +35,31 @@ from agent.service.process import boot_id, find_marked
 from agent.service.record import read_record
 from agent.switch import InstallRoot
 from shared.clock import SystemClock
-from shared.frames import Execute, Move, Ref
+from shared.frames import Execute
+from tests.faults.forks import serve
+from tests.faults.order import (
+    CHILD,
+    END,
+    INSTANCE,
+    JOURNAL,
+    JOURNAL_FAILED,
+    MAIN,
+    MARK,
+    SERVICE,
+    WORKER,
+    Facts,
+    Order,
+    Trace,
+    ended_file,
+    is_end,
+)
+from tests.powercut.disk import cut_power
 
-INSTANCE: Final = "web-1"
-SERVICE: Final = "web"
-MARK: Final = "ONE_SHOT_HOST"
-WORKER, JOURNAL, MAIN, CHILD = "worker", "journal", "main", "child"
-TRACEES: Final = (MAIN, WORKER, JOURNAL, CHILD)
-"""Threads of the agent by what they do, and the process that unpacks."""
-
-JOURNAL_FAILED: Final = 3
-"""Exit status when the agent could not start because its journal was refused: it is to be started again."""
 _ASK_AGAIN_S: Final = 0.1
+_IDLE: Final = "idle"
+"""The checkpoint of an agent that has nothing left to do for an attempt."""
+_IDLE_WITHIN_S: Final = 5.0
 _SET_PTRACER: Final = 0x59616D61
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A strace of one tracee: `options` say what it does, `log` is where it writes."""
-
-    tracee: str
-    options: tuple[str, ...]
-    log: str
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to do with the host in `folder`. `command` is the JSON of an Execute, "" to do nothing but look.
-
-    `runs` is the release whose process is to be there before anything begins; `at_start` begins the traces
-    with the recovery of the agent instead of with the command. `kill_at` is a name that the agent's
-    checkpoint is told. The end is told in `ended_file` (Facts); with `speak` each report stands
-    on stdout as soon as a controller could have it. With --serve, processes that earlier orders
-    left are ended first, unless it `follows` the one before."""
-
-    folder: str
-    port: int
-    ca_file: str
-    command: str
-    runs: str = ""
-    at_start: bool = False
-    kill_at: str = ""
-    traces: tuple[Trace, ...] = ()
-    speak: bool = False
-    follows: bool = False
-
-    @classmethod
-    def read(cls, path: Path) -> "Order":
-        found = json.loads(path.read_bytes())
-        traces = tuple(Trace(one["tracee"], tuple(one["options"]), one["log"]) for one in found.pop("traces"))
-        return cls(**found, traces=traces)
-
-    def write(self, path: Path) -> Path:
-        path.write_text(json.dumps(asdict(self)))
-        return path
-
-
-@dataclass
-class Facts:
-    """What is true at the end, as the host itself shows it."""
-
-    moves: list[dict[str, Any]]
-    service: str
-    """The state of the service; its process' directory and answer are "" if there is none."""
-    directory: str
-    answer: str
-    processes: int
-    """How many processes there are that a start of the service made."""
 
 
 class HeldJournal(Journal):
@@ -127,7 +84,17 @@ class Gate:
     def open(self) -> None:
         """Return when each tracer has its thread."""
         for trace in self.traces:
-            strace = ["/usr/bin/strace", "-y", "-s", "0", "-e", "signal=none", *trace.options, "-o", trace.log]
+            strace = [
+                "/usr/bin/strace",
+                "-y",
+                "-s",
+                "0",
+                "-e",
+                "signal=none",
+                *trace.options,
+                "-o",
+                trace.log,
+            ]
             if trace.tracee == CHILD:
                 sys.executable = _wrap(Path(f"{trace.log}.sh"), [*strace, "-q", sys.executable])
                 continue
@@ -147,7 +114,7 @@ _TRACERS: Final[list[subprocess.Popen[bytes]]] = []  # they end with what they t
 
 
 def _wrap(path: Path, argv: list[str]) -> str:
-    path.write_text(f"#!/bin/sh\nexec {' '.join(argv)} \"$@\"\n", encoding="ascii")
+    path.write_text(f'#!/bin/sh\nexec {" ".join(argv)} "$@"\n', encoding="ascii")
     path.chmod(0o755)
     return str(path)
 
@@ -162,6 +129,8 @@ class Host:
         self.root = InstallRoot(self.folder / "srv")
         self.config = self._configure()
         self.gate = Gate(order.traces)
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def _configure(self) -> AgentConfig:
         folder = self.folder
@@ -245,12 +214,19 @@ contains = '"{{version}}"'
             work = group.create_task(executor.run())
             if self.order.command:
                 await self._see_to_the_end(executor, journal)
+                await self._rest()
             work.cancel()
         facts = await self._look(journal, instance.service)
         ended_file(self.folder).write_text(json.dumps(asdict(facts)))
 
     def _checkpoint(self, name: str) -> None:
-        if name == self.order.kill_at:
+        if name == _IDLE:
+            self._idle.set()
+        else:
+            self._idle.clear()
+        if name == self.order.cut_at:
+            cut_power(Path(self.order.mount))
+        if name in {self.order.kill_at, self.order.cut_at}:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def _see_to_the_end(self, executor: Executor, journal: Journal) -> None:
@@ -276,8 +252,15 @@ contains = '"{{version}}"'
                     sys.stdout.write(move.model_dump_json() + "\n")
                     sys.stdout.flush()
             if any(is_end(move, command.ref) for move in moves):
+                self._checkpoint(END)
                 return
             await self.news.wait()
+
+    async def _rest(self) -> None:
+        """Let the agent tidy up behind an attempt that it ended itself: nobody waits for that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_WITHIN_S):
+                await self._idle.wait()
 
     async def _start_service(self, release: str) -> None:
         """Have a process of `release` run, whatever `current` names."""
@@ -318,16 +301,6 @@ contains = '"{{version}}"'
         return answer.rpartition(b"\r\n\r\n")[2].decode().partition(" ")[0].strip('"')
 
 
-def ended_file(folder: Path) -> Path:
-    """Where the facts about the host in `folder` are told: beside it, so that it is no call of the agent's."""
-    return folder.with_name(f"{folder.name}.ended.json")
-
-
-def is_end(move: Move, ref: Ref) -> bool:
-    """Whether `move` tells the end of the attempt `ref`."""
-    return move.end is not None and (move.generation, move.attempt) == (ref.generation, ref.attempt)
-
-
 def carry_out(order: Order) -> int:
     """Do it; return the exit status."""
     try:
@@ -338,44 +311,23 @@ def carry_out(order: Order) -> int:
     return 0
 
 
-def serve() -> None:
-    """Carry out the order at each path on stdin, in a fork; say how each ended, as wait(2) encodes it."""
-    assert os.getpid() == 1, "wants a namespace of its own: it ends every process that it can see"
-    for line in sys.stdin:
-        path = Path(line.strip())
-        order = Order.read(path)
-        if not order.follows:
-            _end_all()
-        child = os.fork()
-        if child == 0:
-            os.setsid()
-            log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            status = 1
-            try:
-                status = carry_out(order)
-            except BaseException:  # noqa: BLE001 - a fork must end here, whatever comes
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{status}\n")
-        sys.stdout.flush()
-
-
-def _end_all() -> None:
-    """Kill every other process of the namespace."""
+def _make_way(path: Path) -> None:
+    """End what earlier orders left running, where this process serves a namespace of its own."""
+    if os.getpid() != 1 or Order.read(path).follows:
+        return
     with suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
+        os.kill(-1, signal.SIGKILL)  # process 1 reaches its own namespace alone
     with suppress(ChildProcessError):
         while True:
             os.waitpid(-1, 0)
 
 
+def _carry_out_file(path: Path) -> int:
+    return carry_out(Order.read(path))
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
-        serve()
+        serve(_carry_out_file, before=_make_way)
     else:
-        sys.exit(carry_out(Order.read(Path(sys.argv[1]))))
+        sys.exit(_carry_out_file(Path(sys.argv[1])))

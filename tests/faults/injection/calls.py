@@ -1,4 +1,4 @@
-"""The system calls that change files, as strace shows them, and the points where one of them can be broken."""
+"""The system calls that change files, as strace shows them, and where one of them can be broken."""
 
 import re
 from collections import Counter
@@ -82,7 +82,9 @@ def broken_call(log: Path, folder: Path) -> Call | None:
 
 def is_complete(log: Path) -> bool:
     """Whether the tracer has written all of it."""
-    return log.exists() and bool(re.search(r"(^\+\+\+ .*|= \?)\n\Z", log.read_text(errors="replace"), re.M))
+    return log.exists() and bool(
+        re.search(r"(^\+\+\+ .*|= \?)\n\Z", log.read_text(errors="replace"), re.MULTILINE)
+    )
 
 
 def points(tracee: str, log: Path, folder: Path) -> list[Point]:
@@ -108,7 +110,9 @@ def _read(text: str, folder: str) -> Iterator[tuple[Call, str]]:
 
 
 def _what(rest: str, folder: str) -> str:
-    paths = re.findall(rf'(?:"|<){re.escape(folder)}(/[^">]*)|"([^"/][^"]*)"', rest.rpartition(" = ")[0] or rest)
+    paths = re.findall(
+        rf'(?:"|<){re.escape(folder)}(/[^">]*)|"([^"/][^"]*)"', rest.rpartition(" = ")[0] or rest
+    )
     text = " ".join(first or second for first, second in paths)
     for pattern, instead in _RANDOM:
         text = pattern.sub(instead, text)

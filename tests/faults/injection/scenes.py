@@ -14,7 +14,7 @@ from tests.fakes.archives import directory, file, hardlink, symlink, tgz
 from tests.fakes.origin import Origin, content
 from tests.faults import service_program
 from tests.faults.injection.slot import Slot
-from tests.faults.one_shot import INSTANCE, SERVICE, Order
+from tests.faults.order import INSTANCE, SERVICE, Order
 
 GOOD: Final = {"v1": "good", "v2": "good"}
 MANNERS: Final = {**GOOD, "v3": "sick"}
@@ -76,11 +76,14 @@ class Package:
         return f"{self.version}-{self.sha256[:12]}"
 
 
-def publish(origin: Origin, version: str, manner: str, *, weight_bytes: int = 3_000) -> Package:
+def publish(
+    origin: Origin, version: str, manner: str, *, weight_bytes: int = 3_000, more_files: int = 0
+) -> Package:
     """Put a package at the origin that holds a bit of everything."""
     weight = hashlib.shake_128(version.encode()).digest(weight_bytes)
     program = Path(service_program.__file__).read_bytes()
     release = f"{version} {manner}\n".encode()
+    more = {f"more/{number}.txt": f"{number} of {version}\n".encode() * 100 for number in range(more_files)}
     data = tgz(
         file("serve.py", program, mode=0o755),
         file("release.txt", release),
@@ -89,6 +92,7 @@ def publish(origin: Origin, version: str, manner: str, *, weight_bytes: int = 3_
         file("lib/deep/er/note", b"deep\n"),
         hardlink("lib/again", "release.txt"),
         symlink("newest", "lib/weight.bin"),
+        *[file(name, content_) for name, content_ in more.items()],
     )
     return Package(
         version,
@@ -100,6 +104,7 @@ def publish(origin: Origin, version: str, manner: str, *, weight_bytes: int = 3_
             "lib/weight.bin": weight,
             "lib/deep/er/note": b"deep\n",
             "lib/again": release,
+            **more,
         },
         {"newest": "lib/weight.bin"},
     )

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240 — each test has a loop to itself
 """SIGKILL, ENOSPC and EIO in place of each system call by which the agent changes files: whatever is broken,
 after a start of the agent the host, the journal and the one report agree, and nothing is left over.
 
@@ -33,7 +34,7 @@ from tests.faults.injection.calls import (
 from tests.faults.injection.scenes import Scene, Stage, set_stage
 from tests.faults.injection.slot import Slot, namespace_options, open_slot
 from tests.faults.injection.truth import Expected, judge_after_fault, judge_end
-from tests.faults.one_shot import CHILD, JOURNAL_FAILED, TRACEES, Trace
+from tests.faults.order import CHILD, JOURNAL_FAILED, TRACEES, Trace
 from tests.faults.tally import Tally
 
 _SAMPLE: Final = 4  # of each fault in each scene: 60 in all
@@ -123,8 +124,8 @@ async def _break_all(
 
 
 async def _break(stage: Stage, slot: Slot, fault: Fault, point: Point, folder: Path) -> list[str]:
-    """Make the fault, start the agent again, judge; until the very call was hit. How many calls come before it
-    differs a little: a service is asked until it is up, and a process that ended is there until it is reaped."""
+    """Make the fault, start the agent again, judge; until the very call was hit. How many calls come before
+    it differs a little: a service is asked until it is up, an ended process is there until it is reaped."""
     shift = 0
     for number in range(_TRIES):
         here = folder.with_name(f"{folder.name}-{number}")

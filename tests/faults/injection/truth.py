@@ -12,7 +12,7 @@ from typing import Any, Final
 from agent.core.record import AttemptRecord
 from releasehand.model.status import Phase
 from tests.faults.injection.scenes import Package
-from tests.faults.one_shot import ended_file
+from tests.faults.order import ended_file
 
 _ROOT_HOLDS: Final = {"current", "releases", ".staging", ".service.json", "service.log"}
 _STATE_HOLDS: Final = {"agent.db", "agent.lock", "packages"}
@@ -43,7 +43,7 @@ def judge_end(folder: Path, expected: Expected) -> Iterator[str]:
     """What is wrong when the agent has been started again and says that it has ended its work."""
     root, known = folder / "srv", {one.release: one for one in expected.packages.values()}
     facts = json.loads(ended_file(folder).read_bytes())
-    record, marks, live_ones = _journal(folder / "state" / "agent.db", expected.generation)
+    record, marks, live_ones = read_journal(folder / "state" / "agent.db", expected.generation)
     ends = [move for move in facts["moves"] if move["end"] and move["generation"] == expected.generation]
     if len(ends) != 1:
         yield f"there are {len(ends)} reports of the end"
@@ -55,7 +55,8 @@ def judge_end(folder: Path, expected: Expected) -> Iterator[str]:
     elif expected.live_after[phase] and expected.packages[expected.live_after[phase]].release != live:
         yield f"it ended {phase} and current names {live or 'nothing'}"
     if record.phase is not phase or record.end is None or record.end.active.release != live:
-        yield f"the journal says {record.phase} with {record.end and record.end.active.release}, {live} is live"
+        told = record.end.active.release if record.end else "no end"
+        yield f"the journal says {record.phase} with {told}, and {live} is live"
     if end["end"]["active"]["release"] != live:
         yield f"the report names {end['end']['active']['release']} and current {live}"
     yield from _judge_marks(marks, live, phase, record)
@@ -72,7 +73,9 @@ def current(root: Path) -> str:
     return link.readlink().name if link.is_symlink() else ""
 
 
-def _journal(path: Path, generation: int) -> tuple[AttemptRecord, dict[str, tuple[int | None, int]], int]:
+def read_journal(path: Path, generation: int) -> tuple[AttemptRecord, dict[str, tuple[int | None, int]], int]:
+    """The attempt of `generation`, the releases' marks (good, order of activation), and how many attempts are
+    unfinished. Raises ValueError if there is no such attempt."""
     with closing(sqlite3.connect(path)) as tables:
         [(text,)] = tables.execute("SELECT record FROM attempt WHERE generation = ?", (generation,))
         marks = tables.execute("SELECT name, good, activated FROM release").fetchall()
@@ -89,13 +92,16 @@ def _judge_marks(
         return
     if newest != live or marks[live][0] != 1:
         yield f"the journal takes {newest} for the newest good release: {marks}"
-    if record.target and record.target != live and record.left is Phase.REVERTING and marks[record.target][0] != 0:
+    if (
+        record.target
+        and record.target != live
+        and record.left is Phase.REVERTING
+        and marks[record.target][0] != 0
+    ):
         yield f"{record.target} was taken back and is not marked bad: {marks}"
 
 
-def _judge_service(
-    root: Path, facts: Mapping[str, Any], live: Package | None, phase: Phase
-) -> Iterator[str]:
+def _judge_service(root: Path, facts: Mapping[str, Any], live: Package | None, phase: Phase) -> Iterator[str]:
     if phase is Phase.BROKEN:
         return
     if live is None or facts["service"] != "running":
@@ -142,7 +148,9 @@ def _judge_rest(folder: Path) -> Iterator[str]:
     if left := sorted(path.name for path in (root / ".staging").iterdir()):
         yield f"left in .staging: {left}"
     releases = {path.name for path in (root / "releases").iterdir()}
-    if left := sorted(name for name in releases if name[0] == "." and name[1:].removesuffix(".json") not in releases):
+    if left := sorted(
+        name for name in releases if name[0] == "." and name[1:].removesuffix(".json") not in releases
+    ):
         yield f"left in releases/: {left}"
     for path in sorted((state / "packages").glob("*")):
         name = path.name.removesuffix(".package")
