@@ -19,7 +19,7 @@ from releasehand.model.status import ServiceState
 from shared.errors import AttemptError
 from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept
 
-OBSERVE_TIMEOUT_S: Final = 5.0
+OBSERVE_TIMEOUT_S: Final = 3.0  # a cancel must be answered within 5 s, and its report looks once
 SERVICE_LOG_TAIL_BYTES: Final = 8 * 1024
 
 

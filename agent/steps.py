@@ -188,8 +188,10 @@ class Steps:
         staging = await finish(asyncio.to_thread(root.make_staging))
         await unpack(package.file, staging, self._limits)
         self._checkpoint("unpacked")
+        await finish(asyncio.to_thread(root.describe, staging, meta))
+        await asyncio.to_thread(root.sync)  # a cancel does not wait for a slow disk
         try:
-            await finish(asyncio.to_thread(root.commit, staging, meta))
+            await finish(asyncio.to_thread(root.publish, staging, name))
         except asyncio.CancelledError:
             await finish(asyncio.to_thread(root.remove_release, name))  # the host is left as it was
             raise

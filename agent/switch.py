@@ -143,15 +143,29 @@ class InstallRoot:
         A power cut leaves the whole release or none of it (one syncfs before the rename: security notes,
         finding 4). Raises HostError if a release of that name is there.
         """
-        path = self.release_path(release.name)
+        self.describe(staging, release)
+        self.sync()
+        self.publish(staging, release.name)
+
+    def describe(self, staging: Path, release: ReleaseMeta) -> None:
+        """The first third of `commit`: write down what the tree in `staging` is. Raises as `commit`."""
         note = {"version": release.version, "sha256": release.sha256, "size_bytes": release.size_bytes}
         with self._errors():
-            if os.path.lexists(path):
+            if os.path.lexists(path := self.release_path(release.name)):
                 raise HostError(path, "a release of that name is there already")
             replace_file(self._note(release.name), json.dumps(note).encode(), durable=False)
             staging.chmod(0o755)
+
+    def sync(self) -> None:
+        """The second: make everything written so far durable. It changes nothing, and on a busy disk it takes
+        its time: one who need not wait for it may leave it to itself."""
+        with self._errors():
             sync_filesystem(self._root)
-            staging.rename(path)
+
+    def publish(self, staging: Path, name: str) -> None:
+        """The last: make the tree the release `name`. Only after `sync` returned."""
+        with self._errors():
+            staging.rename(self.release_path(name))
             sync_directory(self._releases)
 
     def point_current(self, name: str | None) -> None:

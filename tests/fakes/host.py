@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import CommandDriver, InstanceSection, NoDriver
+from agent.download import Downloader
 from agent.executor import Executor
 from agent.instance import Instance
 from agent.journal import Journal
@@ -90,6 +91,9 @@ class Host:
         self.check = FakeCheck()
         self.fetcher = FakeFetcher(directory)
         self.checkpoint: Callable[[str], None] = lambda _: None
+        self.make_root: Callable[[Path], InstallRoot] = InstallRoot
+        self.real_fetcher: Downloader | None = None  # in the fake one's place
+        self.urls: dict[str, str] = {}  # of packages that a real origin has
         self.section: dict[str, Any] = {}  # of agent.toml, beside what every host has
         self.news = asyncio.Event()
         self.verification = VerificationPolicy(directory / "trusted.d", directory / "revoked.d")
@@ -110,11 +114,11 @@ class Host:
             "driver": CommandDriver(type="command", start=("true",)),
         }
         section = InstanceSection(**(ordinary | self.section))
-        root = InstallRoot(self.root)
+        root = self.make_root(self.root)
         service = UnwatchedService() if isinstance(section.driver, NoDriver) else self.service
         instance = Instance(section, root, service, self.check, self.journal, self.verification)
         tools = Tools(
-            fetcher=self.fetcher,
+            fetcher=self.real_fetcher or self.fetcher,
             clock=self.clock,
             boot_id=self.boot_id,
             checkpoint=self._pass_checkpoint,

@@ -26,6 +26,10 @@ class FakeService:
         self.gate = asyncio.Event()  # closed: a restart hangs
         self.gate.set()
         self.entered = asyncio.Event()  # a restart has begun
+        self.seen = asyncio.Event()  # closed: a look hangs
+        self.seen.set()
+        self.looked = asyncio.Event()
+        self.went_down = False  # with the host, which is up again
 
     async def restart(self) -> ProcessMark:
         self.entered.set()
@@ -42,9 +46,15 @@ class FakeService:
         self.running = None
 
     async def start_after_boot(self) -> bool:
+        if self.went_down:
+            self.went_down = False
+            await self.restart()
+            return True
         return False
 
     async def observe(self) -> Observation:
+        self.looked.set()
+        await self.seen.wait()
         if self.running is None:
             return Observation(ServiceState.STOPPED, None, "not started")
         return Observation(ServiceState.RUNNING, self._mark(), f"{self.running} runs")
@@ -83,6 +93,9 @@ class FakeFetcher:
         self.directory = directory
         self.packages: dict[str, bytes | AttemptError] = {}
         self.sidecars: dict[str, bytes | AttemptError] = {}  # by URL, its query left out
+        self.sidecar_gate = asyncio.Event()  # closed: fetching one hangs
+        self.sidecar_gate.set()
+        self.sidecar_asked = asyncio.Event()
         self.fetched: list[str] = []
         self.gate = asyncio.Event()  # closed: a fetch hangs half-way
         self.gate.set()
@@ -104,6 +117,8 @@ class FakeFetcher:
         return Download(path.open("r+b"), path, hashlib.sha256(found).hexdigest(), len(found))
 
     async def fetch_sidecar(self, url: str, suffix: str) -> bytes:
+        self.sidecar_asked.set()
+        await self.sidecar_gate.wait()
         place = url.partition("?")[0] + suffix
         found = self.sidecars.get(place, OriginRefusedError(place, "the origin answered 404"))
         if isinstance(found, AttemptError):
