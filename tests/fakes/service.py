@@ -45,6 +45,10 @@ class FakeService:
     async def stop(self) -> None:
         self.running = None
 
+    def go_down(self) -> None:
+        """The host does, and comes up again."""
+        self.running, self.went_down = None, True
+
     async def start_after_boot(self) -> bool:
         if self.went_down:
             self.went_down = False

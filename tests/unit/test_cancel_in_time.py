@@ -32,9 +32,8 @@ async def slow_origin(host: Host) -> AsyncIterator[Reached]:
     """It sends the beginning and then nothing more."""
     policy = {"reserve_bytes": 0, "allowed_networks": (ip_network("127.0.0.0/8"),)}
     async with run_origin(host.directory) as origin:
-        downloads = host.directory / "downloads"
         downloader = Downloader(
-            downloads,
+            host.directory / "downloads",
             policy=DownloadPolicy(extra_ca_file=origin.ca_file, **policy),  # type: ignore[arg-type]
             clock=SystemClock(),
         )
@@ -42,7 +41,7 @@ async def slow_origin(host: Host) -> AsyncIterator[Reached]:
         host.real_fetcher, host.urls = downloader, {"v2": url}
 
         async def reached() -> None:
-            await until(lambda: any(path.stat().st_size >= 100_000 for path in downloads.glob("*")))
+            await until(lambda: any(one.bytes_done for one in host.executor.progress()))
 
         try:
             yield reached
