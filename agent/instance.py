@@ -21,6 +21,7 @@ from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept
 
 OBSERVE_TIMEOUT_S: Final = 3.0  # a cancel must be answered within 5 s, and its report looks once
 SERVICE_LOG_TAIL_BYTES: Final = 8 * 1024
+_DOWN: Final = frozenset({ServiceState.STOPPED, ServiceState.FAILED})
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Instance:
         """What may be built on. Raises BrokenLinkError, HostError."""
         kept = await self.kept()
         active = _describe(await self.current(), kept)
-        return Holding(active, kept, broken=bool(await self.journal.broken(self.id)))
+        down = (await self.observe()).state in _DOWN
+        return Holding(active, kept, broken=bool(await self.journal.broken(self.id)), down=down)
 
     async def live_now(self) -> tuple[Active, list[Kept], str]:
         """The active release and all kept ones, read back from disk, and why that cannot be told, "" if

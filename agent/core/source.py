@@ -35,16 +35,17 @@ class NoSource:
 
 @dataclass(frozen=True)
 class Holding:
-    """What the instance has. `kept` is in the order of activation, the newest last; a broken instance
-    has nothing that may be relied on as active."""
+    """What the instance has. `kept` is in the order of activation, the newest last; an instance that is
+    broken, or whose service is down, has nothing that may be relied on as active."""
 
     active: Active
     kept: Sequence[Kept]
     broken: bool = False
+    down: bool = False
 
     def active_and_good(self, version: str) -> Kept | None:
-        """The active release, if it is of this version and passed its check here."""
-        if self.broken or not self.active.release or self.active.version != version:
+        """The active release, if it is of this version, passed its check here and runs."""
+        if self.broken or self.down or not self.active.release or self.active.version != version:
             return None
         return next((one for one in self.kept if one.release == self.active.release and one.good), None)
 
