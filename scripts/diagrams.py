@@ -1,4 +1,4 @@
-"""Writes the state diagrams of docs/architecture.md from the tables that the code runs by.
+"""Writes the state diagrams and tables of docs/ from the tables that the code runs by.
 
 A diagram stands between `<!-- NAME: made by make docs -->` and `<!-- end -->`; what is between them is
 replaced, all else is left alone. With `--check` nothing is written, and the exit code is 1 when the document
@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from agent.core.recovery import RESUME, Shown
+from agent.core.recovery import RESUME, Resume, Shown
 from controller.core import task
 from releasehand.model import ENDED, Phase, Status
 from shared import attempt
@@ -20,7 +20,7 @@ from shared import attempt
 StateT = TypeVar("StateT", bound=StrEnum)
 EventT = TypeVar("EventT", bound=StrEnum)
 
-DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 _BLOCK: Final = re.compile(r"(<!-- (?P<name>[a-z-]+): made by make docs -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -55,32 +55,50 @@ def draw_resume() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-DIAGRAMS: Final[Mapping[str, Callable[[], str]]] = {
-    "attempt": draw_attempt,
-    "task": draw_task,
-    "resume": draw_resume,
+def draw_crash() -> str:
+    """The same in words, for people who look after hosts."""
+    said = {
+        Resume.REDO: "the phase again",
+        Resume.REVERT: "back to the previous release",
+        Resume.GIVE_UP: "the attempt ends as it stands",
+    }
+    head = ["the agent died in", "`current` names the new release", "… the previous one", "… another"]
+    rows = [head, ["---"] * len(head)]
+    live = (phase for phase in Phase if phase in attempt.LIVE)
+    rows += [[f"`{phase}`", *(said[RESUME[phase, shown]] for shown in Shown)] for phase in live]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+Diagrams = Mapping[str, Callable[[], str]]
+DIAGRAMS: Final[Diagrams] = {"attempt": draw_attempt, "task": draw_task, "resume": draw_resume}
+DOCUMENTS: Final[Mapping[Path, Diagrams]] = {
+    DOCS / "architecture.md": DIAGRAMS,
+    DOCS / "explanation" / "on-the-host.md": {"attempt": draw_attempt, "crash": draw_crash},
 }
 
 
-def render(document: str) -> str:
-    """The document with every diagram drawn anew. Raises UnknownDiagramError."""
+def render(document: str, diagrams: Diagrams = DIAGRAMS) -> str:
+    """The document with each of `diagrams` drawn anew. Raises UnknownDiagramError."""
     asked = [block["name"] for block in _BLOCK.finditer(document)]
-    if sorted(asked) != sorted(DIAGRAMS):
-        raise UnknownDiagramError(f"the document has {sorted(asked)}, drawn are {sorted(DIAGRAMS)}")
-    return _BLOCK.sub(lambda block: f"{block[1]}{DIAGRAMS[block['name']]()}\n{block[3]}", document)
+    if sorted(asked) != sorted(diagrams):
+        raise UnknownDiagramError(f"the document has {sorted(asked)}, drawn are {sorted(diagrams)}")
+    return _BLOCK.sub(lambda block: f"{block[1]}{diagrams[block['name']]()}\n{block[3]}", document)
 
 
 def main() -> int:
-    written = DOCUMENT.read_text(encoding="utf-8")
-    drawn = render(written)
-    if drawn == written:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print(f"{DOCUMENT.name} is not up to date: run make docs", file=sys.stderr)
-        return 1
-    DOCUMENT.write_text(drawn, encoding="utf-8")
-    print(f"wrote {DOCUMENT.name}")
-    return 0
+    code = 0
+    for path, diagrams in DOCUMENTS.items():
+        written = path.read_text(encoding="utf-8")
+        drawn = render(written, diagrams)
+        if drawn == written:
+            continue
+        if "--check" in sys.argv[1:]:
+            print(f"{path.name} is not up to date: run make docs", file=sys.stderr)
+            code = 1
+        else:
+            path.write_text(drawn, encoding="utf-8")
+            print(f"wrote {path.name}")
+    return code
 
 
 if __name__ == "__main__":
