@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.check import HealthCheck
 from agent.config import CommandDriver, InstanceSection, NoDriver
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.instance import Instance
 from agent.journal import Journal
 from agent.runner import Tools
-from agent.service import UnwatchedService
+from agent.service import ServiceManager, UnwatchedService
 from agent.switch import InstallRoot
 from agent.verify import VerificationPolicy
 from releasehand.model.status import OperationKind
@@ -92,7 +93,9 @@ class Host:
         self.fetcher = FakeFetcher(directory)
         self.checkpoint: Callable[[str], None] = lambda _: None
         self.make_root: Callable[[Path], InstallRoot] = InstallRoot
-        self.real_fetcher: Downloader | None = None  # in the fake one's place
+        self.real_fetcher: Downloader | None = None  # in the fake one's place, as the next two
+        self.real_service: ServiceManager | None = None
+        self.real_check: HealthCheck | None = None
         self.urls: dict[str, str] = {}  # of packages that a real origin has
         self.section: dict[str, Any] = {}  # of agent.toml, beside what every host has
         self.news = asyncio.Event()
@@ -115,8 +118,9 @@ class Host:
         }
         section = InstanceSection(**(ordinary | self.section))
         root = self.make_root(self.root)
-        service = UnwatchedService() if isinstance(section.driver, NoDriver) else self.service
-        instance = Instance(section, root, service, self.check, self.journal, self.verification)
+        service = UnwatchedService() if isinstance(section.driver, NoDriver) else self.real_service
+        check = self.real_check or self.check
+        instance = Instance(section, root, service or self.service, check, self.journal, self.verification)
         tools = Tools(
             fetcher=self.real_fetcher or self.fetcher,
             clock=self.clock,
