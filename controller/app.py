@@ -87,6 +87,10 @@ async def run_controller(config: ControllerConfig, clock: Clock) -> AsyncIterato
                 for task in work:
                     task.cancel()
                 await sweeper.finish()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1 and isinstance(group.exceptions[0], OSError):
+            raise group.exceptions[0] from None  # a taken port is no bug, and is told in one line
+        raise
     finally:
         await store.close()
 

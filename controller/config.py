@@ -2,9 +2,9 @@
 
 import ipaddress
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
@@ -20,8 +20,8 @@ MIN_TOKEN_CHARS: Final = 16
 MAX_TOKEN_CHARS: Final = 4_096
 _API_HOST: Final = "127.0.0.1"
 _HUB_HOST: Final = "0.0.0.0"
+_ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})
 _FLAG: Final = TypeAdapter(bool)
-_ENGINES: Final = frozenset({"sqlite", "postgresql"})
 
 
 def _check_absolute(path: Path) -> Path:
@@ -40,10 +40,12 @@ def _check_database(url: str) -> str:
     """As far as can be told without opening it; the store says the rest."""
     parts = urlsplit(url)
     engine = parts.scheme.partition("+")[0]
-    if engine not in _ENGINES:
-        raise ValueError("must be sqlite:////ABSOLUTE/FILE.db or postgresql://HOST/NAME")
-    if engine == "sqlite" and not parts.path.startswith("//"):
+    if engine != "sqlite":
+        raise ValueError("must be sqlite:////ABSOLUTE/FILE.db; no other database can be used yet")
+    if not parts.path.startswith("//"):
         raise ValueError("must name an absolute file, with four slashes: sqlite:////x.db")
+    if Path(parts.path[1:]).is_dir():
+        raise ValueError("must name a file, and this is a folder")
     return url
 
 
@@ -64,6 +66,9 @@ class Section(BaseModel):
     """A table of the file: unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class ApiSection(Section):
@@ -113,17 +118,13 @@ class ControllerConfig(Section):
 def load_config(file: Path | None, environment: Mapping[str, str]) -> ControllerConfig:
     """Read `file`, then the environment; look at every file it names. Raises ConfigError with all
     problems."""
-    config = load_settings(
+    return load_settings(
         ControllerConfig,
         file=file,
         environment=environment,
         prefix=ENVIRONMENT_PREFIX,
-        look_across=_find_open_networks,
+        look_across=_look_across,
     )
-    problems = [*_find_bad_tokens(config), *_find_bad_certificate(config.hub)]
-    if problems:
-        raise ConfigError(problems)
-    return config
 
 
 def read_api_tokens(config: ControllerConfig) -> dict[str, str]:
@@ -144,6 +145,32 @@ def find_risks(config: ControllerConfig) -> list[str]:
     if not config.hub.agents and not config.hub.agent_files:
         risks.append("hub.agents is empty: no agent can connect")
     return risks
+
+
+def _look_across(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    """Tokens and files are looked at in each section that is right in itself: what is wrong elsewhere hides
+    nothing."""
+    yield from _find_open_networks(tree)
+    api, hub = _read(ApiSection, tree.get("api", {})), _read(HubSection, tree.get("hub", {}))
+    if api is not None:
+        yield from _find_bad_callers(ControllerConfig(api=api))
+    if hub is not None:
+        yield from _find_bad_tokens(read_agent_tokens, ControllerConfig(hub=hub))
+        yield from _find_bad_certificate(hub)
+    if api is not None and hub is not None and _share_a_port(api, hub):
+        yield Problem("hub.port", f"{hub.port} is api.port too; each needs its own")
+
+
+def _read(model: type[SectionT], values: object) -> SectionT | None:
+    try:
+        return model.model_validate(values)
+    except ValidationError:
+        return None  # told key by key elsewhere
+
+
+def _share_a_port(api: ApiSection, hub: HubSection) -> bool:
+    same_host = api.host == hub.host or not {api.host, hub.host}.isdisjoint(_ANY_ADDRESS)
+    return api.port == hub.port != 0 and same_host
 
 
 def _find_open_networks(tree: Mapping[str, Any]) -> Iterator[Problem]:
@@ -213,12 +240,17 @@ def _judge(where: str, token: str) -> Iterator[Problem]:
         yield Problem(where, f"is too easy to guess: at least {MIN_TOKEN_CHARS} characters are wanted")
 
 
-def _find_bad_tokens(config: ControllerConfig) -> Iterator[Problem]:
-    for read in (read_api_tokens, read_agent_tokens):
-        try:
-            read(config)
-        except ConfigError as exc:
-            yield from exc.problems
+def _find_bad_tokens(
+    read: Callable[[ControllerConfig], object], config: ControllerConfig
+) -> Iterator[Problem]:
+    try:
+        read(config)
+    except ConfigError as exc:
+        yield from exc.problems
+
+
+def _find_bad_callers(config: ControllerConfig) -> Iterator[Problem]:
+    yield from _find_bad_tokens(read_api_tokens, config)
     if not config.api.tokens and not config.api.token_files:
         yield Problem("api.tokens", "is empty: nobody could call; add NAME = TOKEN")
 

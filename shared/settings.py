@@ -53,7 +53,9 @@ def load_settings(
     problems: list[Problem] = []
     origins: dict[str, str] = {}
     for variable in sorted(environment):
-        if variable.upper().startswith(f"{prefix}__"):
+        if variable.upper().startswith(f"{prefix}_") and not variable.upper().startswith(f"{prefix}__"):
+            problems.append(Problem(variable, f"names no key: write {prefix}__KEY, with two underscores"))
+        elif variable.upper().startswith(f"{prefix}__"):
             path = variable[len(prefix) + 2 :].lower().split("__")
             try:
                 origins[_place(tree, path, _parse(environment[variable]))] = variable

@@ -138,7 +138,14 @@ def _first_line(exc: BaseException) -> str:
 
 
 def make_directory(url: str) -> None:
-    """Make the folder of a SQLite file, 0700, if it is missing."""
+    """Make a SQLite file, 0600, and its folder, 0700, where they are missing: package URLs stand in it with
+    their secrets. SQLite gives the files beside it the same mode. Raises StoreUnavailableError."""
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return
+    file = Path(parsed.database)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+    except OSError as exc:
+        raise StoreUnavailableError(f"cannot use {file}: {exc.strerror or exc}") from exc
