@@ -122,4 +122,5 @@ def with_wide_end(*items: Item, at: int | None = None, **narrow: int) -> bytes:
     data = zipped(*items)
     _, _, _, _, entries, length, start, _ = struct.unpack("<4sHHHHIIH", data[-22:])
     told = {"entries": MAX_16, "length": MAX_32, "start": MAX_32} | narrow
-    return data[:-22] + wide_end(entries, length, start, at=at) + end(told["entries"], told["length"], told["start"])
+    narrow_end = end(told["entries"], told["length"], told["start"])
+    return data[:-22] + wide_end(entries, length, start, at=at) + narrow_end
