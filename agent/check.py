@@ -1,6 +1,7 @@
 """Did the new version come up? Asked of the service itself, while its process must stay the same."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -111,6 +112,11 @@ class HttpProbe:
                 status, body = response.status, await _read_some(response)
         except TimeoutError:
             return False, f"none within {self._timeout_s:g} s"
+        except aiohttp.ClientConnectorError as exc:  # its own words speak of TLS where there is none
+            return (
+                False,
+                f"no connection: {_escape(os.strerror(exc.errno) if exc.errno else str(exc.os_error))}",
+            )
         except aiohttp.ClientError as exc:
             return False, f"none: {_escape(str(exc) or type(exc).__name__)}"
         good = status in self._status and self._body.replace("{version}", version) in body

@@ -13,6 +13,8 @@ def judge(
         return InstanceStatus.ERROR, "agent_offline"
     if broken:
         return InstanceStatus.ERROR, "broken"
+    if not version and reason:
+        return InstanceStatus.ERROR, reason  # something may well run: the host cannot tell what is live
     if not version:
         return InstanceStatus.STOPPED, "nothing_installed"
     if state is ServiceState.STOPPED:

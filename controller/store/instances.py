@@ -25,12 +25,14 @@ from .tables import AGENT, INSTANCE
 
 _OFFLINE: Final = AGENT.c.presence == Presence.OFFLINE
 _EMPTY: Final = INSTANCE.c.active_version == ""
+_UNREADABLE: Final = and_(_EMPTY, INSTANCE.c.reason != "")
 _STOPPED: Final = INSTANCE.c.state == ServiceState.STOPPED
 _FAILED: Final = INSTANCE.c.state == ServiceState.FAILED
 
 STATUS: Final[ColumnElement[str]] = case(
     (_OFFLINE, literal(InstanceStatus.ERROR.value)),
     (INSTANCE.c.broken, literal(InstanceStatus.ERROR.value)),
+    (_UNREADABLE, literal(InstanceStatus.ERROR.value)),
     (_EMPTY, literal(InstanceStatus.STOPPED.value)),
     (_STOPPED, literal(InstanceStatus.STOPPED.value)),
     (_FAILED, literal(InstanceStatus.ERROR.value)),
@@ -39,6 +41,7 @@ STATUS: Final[ColumnElement[str]] = case(
 REASON: Final[ColumnElement[str]] = case(
     (_OFFLINE, literal("agent_offline")),
     (INSTANCE.c.broken, literal("broken")),
+    (_UNREADABLE, INSTANCE.c.reason),
     (_EMPTY, literal("nothing_installed")),
     (_STOPPED, literal("service_inactive")),
     (and_(_FAILED, INSTANCE.c.reason == ""), literal("check_failing")),

@@ -57,6 +57,11 @@ def test_nothing_installed_and_an_inactive_service_are_stopped() -> None:
     assert look(state=ServiceState.STOPPED) == (InstanceStatus.STOPPED, "service_inactive")
 
 
+def test_a_host_that_cannot_tell_what_is_live_is_an_error_with_its_reason() -> None:
+    reason = "cannot use current: it names '/etc', which is no release here"
+    assert look("", reason=reason) == (InstanceStatus.ERROR, reason)
+
+
 def test_a_failing_check_is_an_error_with_the_hosts_own_reason() -> None:
     assert look(state=ServiceState.FAILED, reason="HTTP 503") == (InstanceStatus.ERROR, "HTTP 503")
     assert look(state=ServiceState.FAILED) == (InstanceStatus.ERROR, "check_failing")
