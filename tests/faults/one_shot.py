@@ -222,7 +222,7 @@ contains = '"{{version}}"'
     def _checkpoint(self, name: str) -> None:
         if name == _IDLE:
             self._idle.set()
-        else:
+        elif name != END:
             self._idle.clear()
         if name == self.order.cut_at:
             cut_power(Path(self.order.mount))

@@ -87,12 +87,11 @@ class Host:
         previous = self.good[-1]
         order, target = self._next(forward=self.dice.random() < 0.75)
         kind_of = "rollback" if target in self.good else "deployment"
-        after = await self._lose_power(order, kind)
+        after, told = await self._lose_power(order, kind)
         canary = self.disk.mount / "canary"
         complaint = await asyncio.to_thread(self.disk.power_up)
         self.boots.begin()
         count.lost_canaries += not (canary.exists() and canary.read_text() == str(self.generation))
-        told = self._told()
         count.acked += any(move["end"] for move in told)
         wrong = [f"fsck: {complaint}"] if complaint else []
         wrong += judge_after_fault(self.folder, self.packages.values(), live={target, previous})
@@ -132,8 +131,10 @@ class Host:
         )
         return order, target
 
-    async def _lose_power(self, order: Order, kind: str) -> str:
-        """Carry the order out until the power goes; returns when that was, for people."""
+    async def _lose_power(self, order: Order, kind: str) -> tuple[str, list[dict[str, Any]]]:
+        """Carry the order out until the power goes; returns when that was, for people, and what had been told
+        by then. What is said while it goes does not count: nobody could say anything any more."""
+        told: list[dict[str, Any]] = []
         canary = self.disk.mount / "canary"
         match kind:
             case "after the end":
@@ -150,12 +151,13 @@ class Host:
             after = f"after {after_s:.3f} s"
             await SystemClock().sleep(after_s)
             canary.write_text(str(self.generation))
+            told = self._told()
             cut_power(self.disk.mount)
             await self._end_processes()
         code = await work
         assert code == -signal.SIGKILL or kind == "at random", f"{after}: {code}: {self._log()}"
         await self._end_processes()
-        return after
+        return after, told if kind == "at random" else self._told()
 
     async def _end_processes(self) -> None:
         """The host is off: nothing of it runs on."""

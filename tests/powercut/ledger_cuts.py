@@ -34,6 +34,7 @@ async def cut_ledger(
     await until(lambda: _size(answers) > before or work.done(), within_s=30)
     await SystemClock().sleep(dice.uniform(0, _LONGEST_S))
     (disk.mount / "canary").write_text(str(number))
+    said = _answers(answers)  # before: what is said while the power goes does not count
     cut_power(disk.mount)
     for child in psutil.Process(server.pid).children():
         os.kill(child.pid, signal.SIGKILL)
@@ -43,7 +44,6 @@ async def cut_ledger(
         count.violations.append(f"cut {number}: fsck: {complaint}")
     canary = disk.mount / "canary"
     count.lost_canaries += not (canary.exists() and canary.read_text() == str(number))
-    said = dict(line.split() for line in answers.read_text().splitlines())
     count.acked += len([one for one in said if one.startswith(f"cut-{number}-")])
     with closing(sqlite3.connect(database)) as tables:
         if (verdict := tables.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
@@ -54,6 +54,12 @@ async def cut_ledger(
             count.violations.append(f"cut {number}: {deploy_id} was accepted and is lost")
         elif status == "cancelled" and held[deploy_id] != "cancelled":
             count.violations.append(f"cut {number}: {deploy_id} was cancelled and is {held[deploy_id]}")
+
+
+def _answers(path: Path) -> dict[str, str]:
+    """Each deployment with the last that was said of it. The line being written is left out."""
+    whole, _, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")
+    return dict(line.split() for line in whole.splitlines())
 
 
 def _size(path: Path) -> int:

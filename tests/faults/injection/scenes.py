@@ -164,6 +164,7 @@ async def set_stage(scene: Scene, origin: Origin, slot: Slot, folder: Path) -> S
             port=slot.port,
             ca_file=str(origin.ca_file),
             command=command(packages[version], number).model_dump_json(),
+            runs=packages[plot.before[number - 2]].release if number > 1 else "",
             kill_at=plot.killed_at if last else "",
         )
         code = await slot.carry_out(order, folder / f"before-{number}.json")

@@ -132,9 +132,9 @@ async def _break(stage: Stage, slot: Slot, fault: Fault, point: Point, folder: P
         log, wrong = await _break_once(stage, slot, fault, point, shift, here)
         if wrong:
             return [*wrong, f"(see {here}*)"]
+        await asyncio.to_thread(shutil.rmtree, here)
         call = broken_call(log, here)
         if call is not None and point.is_like(call):
-            await asyncio.to_thread(shutil.rmtree, here)
             return []
         passed = [one.nth for one in changing_calls(log, here) if point.is_like(one)]
         shift = passed[0] - point.call.nth if passed else shift + 1
