@@ -1,6 +1,7 @@
 """Did the new version come up? Asked of the service itself, while its process must stay the same."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -113,10 +114,9 @@ class HttpProbe:
         except TimeoutError:
             return False, f"none within {self._timeout_s:g} s"
         except aiohttp.ClientConnectorError as exc:  # its own words speak of TLS where there is none
-            return (
-                False,
-                f"no connection: {_escape(os.strerror(exc.errno) if exc.errno else str(exc.os_error))}",
-            )
+            known = exc.errno is not None and exc.errno in errno.errorcode
+            why = os.strerror(exc.errno or 0) if known else str(exc.os_error)
+            return False, f"no connection: {_escape(why)}"
         except aiohttp.ClientError as exc:
             return False, f"none: {_escape(str(exc) or type(exc).__name__)}"
         good = status in self._status and self._body.replace("{version}", version) in body

@@ -5,6 +5,7 @@ import ssl
 from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.frames import CloseCode
 
 from shared.errors import ReleasehandError
 from shared.logs import escape_controls
@@ -30,6 +31,8 @@ def describe_trouble(error: Exception, url: str) -> str:
             text = f"{where} answered HTTP {error.response.status_code}: is this the controller's agent port?"
         case InvalidHandshake():
             text = f"{where} does not speak WebSocket: {error}"
+        case ConnectionClosed() if error.rcvd and error.rcvd.code == CloseCode.GOING_AWAY:
+            text = "the controller stopped"
         case ConnectionClosed():
             said = error.rcvd
             text = f"the link was closed: {said.reason or said.code}" if said else "the link was cut"

@@ -1,6 +1,8 @@
 """The other end: which URLs may be asked, how they are asked, and what its failures are called here."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Set
@@ -226,6 +228,8 @@ def _translate(exc: Exception, shown: str, policy: DownloadPolicy) -> AttemptErr
             return DownloadFailedError(shown, "the origin closed the connection without an answer")
         case aiohttp.ClientResponseError():
             return DownloadFailedError(shown, "the origin's answer is not HTTP")
+        case OSError(errno=int(number)) if number in errno.errorcode:
+            return DownloadFailedError(shown, os.strerror(number))  # Python's own words name its functions
         case OSError(strerror=str(why)):
             return DownloadFailedError(shown, why)
         case _:

@@ -162,6 +162,8 @@ def cancel(task: Task, now: datetime) -> TaskMove | None:
         after = replace(
             task,
             status=advance(task.status, Event.CANCELLED),
+            error_code=None,  # why the attempt before failed stays in `last_code`: this task did not fail
+            error_message="",
             waiting_for=None,
             cancel_asked_at=now,
             completed_at=now,

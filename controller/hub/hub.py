@@ -29,6 +29,7 @@ from .registry import Registry
 
 HEARTBEAT_S: Final = 10.0
 HELLO_DEADLINE_S: Final = 10.0
+MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455, 5.5
 CLOSE_TIMEOUT_S: Final = 2.0  # websockets' default would add ten seconds to finding a dead peer
 READ_BUFFER_BYTES: Final = 16_384  # asyncio's TLS default costs 256 KiB for each connection
 RECONNECTS_PER_S: Final = 100
@@ -127,6 +128,8 @@ class Hub:
             if self._registry.remove(link):
                 self._deps.live.judged(link.agent_id, link.epoch, Presence.SUSPECT)
                 self._dispatcher.wake_agent(link.agent_id)
+        words = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")  # for the agent's log
+        await connection.close(reason=words)
 
     async def _read_hello(self, connection: ServerConnection) -> Hello:
         async with asyncio.timeout(HELLO_DEADLINE_S):

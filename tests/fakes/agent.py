@@ -90,6 +90,7 @@ class FakeAgent:
         self.welcome: Welcome | None = None
         self.refusal: Refuse | None = None
         self.closed = asyncio.Event()
+        self.close_reason = ""
 
     # ------------------------------------------------------------------------------------------- for the test
 
@@ -186,7 +187,8 @@ class FakeAgent:
     ) -> None:
         try:
             await part(socket)
-        except ConnectionClosed:
+        except ConnectionClosed as exc:
+            self.close_reason = exc.rcvd.reason if exc.rcvd else ""
             self.closed.set()
             await self._tell()
 

@@ -143,6 +143,7 @@ async def test_the_newest_link_of_an_agent_counts(controller: RunningController,
     old, new = FakeAgent("host-1", {"a": "v1"}), FakeAgent("host-1", {"a": "v1"})
     async with old.linked(controller), new.linked(controller):
         await old.until(old.closed.is_set)
+        assert old.close_reason == "a newer link of the same agent is here"
         assert new.welcome is not None
         assert new.welcome.session_epoch == 2
         await client.execute_deployment(deployment("v2", ["a"]))

@@ -166,8 +166,8 @@ async def test_a_certificate_for_another_name_is_not_trusted(origin: Origin, dow
 
 
 async def test_a_host_that_is_not_there_is_transient(downloader: Downloader, unused_tcp_port: int) -> None:
-    with pytest.raises(DownloadFailedError):
-        await downloader.fetch(f"https://localhost:{unused_tcp_port}/p", progress=ignore)
+    with pytest.raises(DownloadFailedError, match=r"Connection refused$"):
+        await downloader.fetch(f"https://127.0.0.1:{unused_tcp_port}/p", progress=ignore)
 
 
 async def test_three_redirects_are_followed_and_a_fourth_is_not(

@@ -125,6 +125,7 @@ def test_a_cancel_between_two_attempts_ends_it_at_once() -> None:
     move = cancel(make_backoff(), at(4))
     assert move is not None
     assert (move.after.status, move.after.retry_at) == (Status.CANCELLED, None)
+    assert (move.after.error_code, move.after.error_message) == (None, "")  # a cancel is no failure
 
 
 @pytest.mark.parametrize("waiting", [WaitingFor.AGENT_WORKING, WaitingFor.AGENT_OFFLINE])
