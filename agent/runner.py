@@ -114,6 +114,7 @@ class Runner:
             self.backlog.working, self.progress = None, None
             if record.phase in {Phase.DONE, Phase.REVERTED}:
                 await self._retain()
+            self._tools.checkpoint("idle")
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError  # it came together with an error, which was told in its stead
 
