@@ -123,15 +123,18 @@ async def test_numbers_beyond_the_database_s_hurt_nobody_else(
 ) -> None:
     agent, other = FakeAgent("host-1", {"a": "v1"}), FakeAgent("host-2", {"b": "v1"})
     agent.scripts = [Script(hold=Phase.DOWNLOADING)]
-    async with agent.linked(controller), other.linked(controller):
-        await client.execute_deployment(deployment("v2", ["a"], "d-a"))
-        await agent.until_in(Phase.DOWNLOADING, "a")
-        ref = f'{{"instance_id": "a", "generation": 1, "task": {HUGE}, "attempt": 1}}'
-        await agent.send(f'{{"type": "progress", "ref": {ref}, "bytes_done": 1}}')
-        agent.progress("a", HUGE, HUGE)
-        agent.beat()
-        agent.go_on()
-        await until_ended(client, "d-a", Status.COMPLETED)
+    async with other.linked(controller):
+        async with agent.linked(controller):
+            await client.execute_deployment(deployment("v2", ["a"], "d-a"))
+            await agent.until_in(Phase.DOWNLOADING, "a")
+            ref = '{"instance_id": "a", "generation": 1, "task": 1, "attempt": 1}'
+            await agent.send(f'{{"type": "progress", "ref": {ref}, "bytes_done": {HUGE}}}')
+            await agent.until(agent.closed.is_set)
+            assert agent.refusal is not None
+            assert agent.refusal.code == "bad_frame"
+        async with agent.linked(controller):
+            agent.go_on()
+            await until_ended(client, "d-a", Status.COMPLETED)
         clock.advance(1)
         await client.execute_deployment(deployment("v2", ["b"], "d-b"))
         await until_ended(client, "d-b", Status.COMPLETED)
