@@ -50,6 +50,8 @@ def answer(package_fd: int, destination_fd: int, limits: Limits, user: int | Non
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             return {"no_space": True}
+        if exc.errno == errno.EMLINK:
+            return {"refused": "it gives one file more names than this file system can"}
         return {"host": f"{exc.strerror} ({errno.errorcode.get(exc.errno or 0, 'unknown error')})"}
     return {"done": {"entries": tree.entries, "total_bytes": tree.total_bytes}}
 

@@ -10,7 +10,7 @@ class Limits(NamedTuple):
 
     total_bytes: int = 8 * 1024 * _MIB
     """Sum of all file contents, and of what extended headers hold."""
-    entries: int = 200_000
+    entries: int = 100_000
     """Files, directories and links, and the directories that only their paths imply."""
     depth: int = 64
     """Parts of one path."""
@@ -19,7 +19,7 @@ class Limits(NamedTuple):
     ratio_from_bytes: int = 256 * _MIB
     name_bytes: int = 16 * _MIB
     """Sum of all paths and link targets: they are held in memory."""
-    window_bytes: int = 36 * _MIB
+    window_bytes: int = 34 * _MIB
     """What a decompressor may remember of its output. xz -9 and zstd --long ask for more: they are read as
     long as what comes out fits into it."""
     seconds: float = 1_800.0

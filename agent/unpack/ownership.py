@@ -13,27 +13,28 @@ def hand_over(root: int, user: int) -> None:
     os.fchown(root, user, user)
 
 
-def take_over(root: int, user: int) -> None:
+def take_over(root: int, user: int, *, contained: bool) -> None:
     """Make this process's user the owner of the tree below the descriptor `root`, and of the root itself.
 
-    Only what belongs to `user` changes hands: a child that was taken over may have linked other people's
-    files in. `user` must have no process left. Follows no link; safe to repeat. Raises OSError.
+    A child that was not `contained` by Landlock, and that an archive took over, may have linked other
+    people's files in: then each file is looked at, which takes as long again, and only what belongs to `user`
+    changes hands. `user` must have no process left. Follows no link; safe to repeat. Raises OSError.
     """
     os.fchown(root, os.geteuid(), os.getegid())
-    _take_over(root, user, _MAX_DEPTH)
+    _take_over(root, None if contained else user, _MAX_DEPTH)
 
 
-def _take_over(directory: int, user: int, depth: int) -> None:
+def _take_over(directory: int, only_of: int | None, depth: int) -> None:
     if depth == 0:
         raise OSError(errno.ELOOP, "the tree is deeper than any archive may make it")
     with os.scandir(directory) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in names:
-        if os.stat(name, dir_fd=directory, follow_symlinks=False).st_uid == user:
+        if only_of is None or os.stat(name, dir_fd=directory, follow_symlinks=False).st_uid == only_of:
             os.chown(name, os.geteuid(), os.getegid(), dir_fd=directory, follow_symlinks=False)
         if is_directory:
             fd = os.open(name, _DIRECTORY, dir_fd=directory)
             try:
-                _take_over(fd, user, depth - 1)
+                _take_over(fd, only_of, depth - 1)
             finally:
                 os.close(fd)

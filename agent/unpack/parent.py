@@ -14,9 +14,10 @@ from typing import Any, BinaryIO, Final
 from agent.disk import empty_directory
 from agent.errors import ArchiveRefusedError, HostError, NoSpaceError, UnpackFailedError, disk_errors
 from agent.finish import finish
-from agent.unpack import ownership, sandbox
+from agent.unpack import landlock, ownership, sandbox
 from agent.unpack.limits import Limits, UnpackResult
 from agent.unpack.refusal import show
+from agent.unpack.writeback import start_writeback
 
 # -I: environment and working directory do not decide what is imported. -S: nor do .pth files, and it starts
 # faster; so the places of what the child needs are arguments. -X utf8: names are UTF-8 everywhere.
@@ -34,6 +35,7 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
             raise HostError(destination, "it is not empty")
     try:
         package.flush()  # the child reads the descriptor: what Python still holds back would be missing
+        await finish(asyncio.to_thread(start_writeback, package.fileno()))  # or the commit would wait for it
         user = sandbox.child_user()
         with disk_errors(destination):
             if user is not None:
@@ -43,7 +45,9 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
         finally:
             if user is not None:
                 with disk_errors(destination):
-                    await finish(asyncio.to_thread(ownership.take_over, root, user))
+                    contained = landlock.abi() >= landlock.LEAST_ABI
+                    taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
+                    await finish(taking)
     except BaseException:
         with disk_errors(destination):
             await finish(asyncio.to_thread(empty_directory, destination))

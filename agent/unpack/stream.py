@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from agent.unpack.refusal import RefusedError
 
 _ZEROS: Final = bytes(64 * 1024)
-_BLOCKS_AHEAD: Final = 4
+_BLOCKS_AHEAD: Final = 2
 
 
 class Source(Protocol):

@@ -8,7 +8,10 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
+from agent.unpack.writeback import start_writeback
+
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITEBACK_BYTES: Final = 8 * 1024 * 1024  # so much of one file; small files are better written together
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -33,10 +36,15 @@ class Writer:
         directory, _, name = path.rpartition("/")
         fd = os.open(name, _NEW_FILE, 0o755 if executable else 0o644, dir_fd=self._enter(directory))
         try:
+            unsaid = 0
             for view in content:
                 written = os.write(fd, view)
                 while written < len(view):
                     written += os.write(fd, view[written:])
+                unsaid += written
+                if unsaid >= _WRITEBACK_BYTES:
+                    start_writeback(fd)
+                    unsaid = 0
         finally:
             os.close(fd)
 

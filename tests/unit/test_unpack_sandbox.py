@@ -82,7 +82,7 @@ def run_naive_child(data: bytes, place: Path) -> list[str]:
             )  # fmt: skip
         finally:
             if user is not None:
-                ownership.take_over(root, user)
+                ownership.take_over(root, user, contained=True)
             os.close(root)
     assert ended.returncode == 0, ended.stderr.decode()
     failures: list[str] = json.loads(ended.stdout)
@@ -125,7 +125,7 @@ def test_taking_over_leaves_what_was_never_the_childs(tmp_path: Path) -> None:
     (tmp_path / "dest/made").write_text("made")
     os.chown(tmp_path / "dest/made", sandbox.CHILD_ID, sandbox.CHILD_ID)
     root = os.open(tmp_path / "dest", os.O_RDONLY | os.O_DIRECTORY)
-    ownership.take_over(root, sandbox.CHILD_ID)
+    ownership.take_over(root, sandbox.CHILD_ID, contained=False)
     os.close(root)
     assert [(tmp_path / name).stat().st_uid for name in ("theirs", "dest/made")] == [12_345, 0]
 

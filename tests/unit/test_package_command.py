@@ -1,0 +1,106 @@
+"""`releasehand-agent package …`: exit code, what is said and what is left, as makers of packages meet them."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.archives import file, symlink, tgz
+
+GOOD = tgz(file("bin/run", mode=0o755), file("README"))
+EVIL = tgz(file("first"), symlink("out", "../../etc"))
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "agent", "package", *map(str, arguments)]
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    path = tmp_path / "package.tar.gz"
+    path.write_bytes(GOOD)
+    return path
+
+
+def test_a_package_is_unpacked_into_a_new_directory(package: Path, tmp_path: Path) -> None:
+    ended = run("unpack", package, tmp_path / "dest")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "unpacked 3 entries, 16 bytes\n", "")
+    assert (tmp_path / "dest/bin/run").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_refusal_gives_its_code_and_reason_and_leaves_nothing(package: Path, tmp_path: Path) -> None:
+    package.write_bytes(EVIL)
+    ended = run("unpack", package, tmp_path / "dest")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("archive_refused: cannot accept the archive: the link 'out' leads out")
+    assert list((tmp_path / "dest").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "most", "reason"),
+    [("--limit-bytes", "15", "more than 15 bytes"), ("--limit-entries", "2", "more than 2 entries")],
+)
+def test_limits_can_be_lowered(option: str, most: str, reason: str, package: Path, tmp_path: Path) -> None:
+    ended = run("unpack", package, tmp_path / "dest", option, most)
+    assert ended.returncode == 1
+    assert reason in ended.stderr
+    assert list((tmp_path / "dest").iterdir()) == []
+
+
+def test_a_destination_that_holds_something_keeps_it(package: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    (dest / "mine").write_text("precious")
+    ended = run("unpack", package, dest)
+    assert ended.returncode == 1
+    assert ended.stderr == f"host_error: cannot use {dest}: it is not empty\n"
+    assert (dest / "mine").read_text() == "precious"
+
+
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    ended = run("unpack", tmp_path / "missing", tmp_path / "dest")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"host_error: cannot use {tmp_path / 'missing'}: No such file")
+
+
+def test_a_file_is_verified_by_its_digest_and_by_unpacking_it(package: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(GOOD).hexdigest()
+    before = sorted(tmp_path.iterdir())
+    ended = run("verify", package, "--sha256", digest)
+    assert (ended.returncode, ended.stdout) == (0, f"accepted: sha256 {digest}, 3 entries, 16 bytes\n")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(GOOD + b"x", "digest_mismatch"), (GOOD, "")], ids=["changed", "as it was"]
+)
+def test_a_changed_file_is_told_by_its_digest(content: bytes, code: str, package: Path) -> None:
+    package.write_bytes(content)
+    ended = run("verify", package, "--sha256", hashlib.sha256(GOOD).hexdigest())
+    assert ended.returncode == (1 if code else 0)
+    assert ended.stderr.startswith(code)
+
+
+def test_a_hostile_file_does_not_verify(package: Path) -> None:
+    package.write_bytes(EVIL)
+    ended = run("verify", package)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("archive_refused: ")
+
+
+@pytest.mark.parametrize("url", ["http://localhost/package", "https://127.0.0.1:1/package"])
+def test_a_url_is_held_to_the_rules_of_a_download(url: str) -> None:
+    ended = run("verify", url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("url_refused: ")
+
+
+def test_a_digest_that_is_none_is_wrong_use(package: Path) -> None:
+    ended = run("verify", package, "--sha256", "abc")
+    assert ended.returncode == 2
+    assert "64 hexadecimal digits" in ended.stderr
