@@ -1,1 +1,1 @@
-"""What both daemons agree on: the attempt table, frames, the session, the clock, errors, logging and TLS."""
+"""What both daemons must agree on: attempts, frames, the session, clock, errors, settings, logs and TLS."""

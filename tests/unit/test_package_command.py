@@ -1,4 +1,4 @@
-"""`releasehand-agent package …`: exit code, what is said and what is left, as makers of packages meet them."""
+"""`releasehand-agent package …`: exit code, what is said and what is left, as makers of packages meet it."""
 
 import hashlib
 import os
