@@ -1,4 +1,4 @@
-"""`releasehand-agent package …`: exit code, what is said and what is left, as makers of packages meet it."""
+"""`releasehand-agent package …`: its exit codes, what it says and what it leaves."""
 
 import hashlib
 import os
