@@ -59,6 +59,7 @@ _ASK_AGAIN_S: Final = 0.1
 _IDLE: Final = "idle"
 """The checkpoint of an agent that has nothing left to do for an attempt."""
 _IDLE_WITHIN_S: Final = 5.0
+_ANSWERS_WITHIN_S: Final = 10.0
 _SET_PTRACER: Final = 0x59616D61
 
 
@@ -290,9 +291,15 @@ contains = '"{{version}}"'
         )
 
     async def _ask(self) -> str:
+        """The version that the service answers with; one that was just started has a moment to come up."""
         try:
-            async with asyncio.timeout(5):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.order.port)
+            async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                while True:
+                    try:
+                        reader, writer = await asyncio.open_connection("127.0.0.1", self.order.port)
+                        break
+                    except ConnectionRefusedError:
+                        await self.clock.sleep(_ASK_AGAIN_S)
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")
                 answer = await reader.read()
                 writer.close()
