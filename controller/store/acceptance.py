@@ -225,7 +225,7 @@ async def _targets(conn: AsyncConnection, order: Order, service: str) -> dict[st
         given = _Target(order.version, order.package_url, order.package_sha256, order.package_sha256)
         return dict.fromkeys(order.instances, given)
     if order.version == PREVIOUS:
-        releases: Mapping[str, Release] = await history.previous_of(conn, order.instances)
+        releases: Mapping[str, Release] = await history.previous_of(conn, service, order.instances)
     else:
         releases = dict.fromkeys(order.instances, Release(order.version, order.package_sha256))
     recorded = await sources.recorded(conn, service, {release.version for release in releases.values()})

@@ -59,15 +59,21 @@ def of_change(
     }
 
 
-async def previous_of(conn: AsyncConnection, instance_ids: Iterable[str]) -> dict[str, Release]:
-    """Each instance's own previous good release; an instance without one is left out."""
+async def previous_of(conn: AsyncConnection, service: str, instance_ids: Iterable[str]) -> dict[str, Release]:
+    """Each instance's own previous good release of `service`; an instance without one is left out.
+
+    What an instance ran while it was another service's is no release to go back to."""
     lived: dict[str, list[Lived]] = {}
     for piece in chunks(list(instance_ids)):
         rows = await conn.execute(
             select(
                 HISTORY.c.instance_id, HISTORY.c.version, HISTORY.c.sha256, HISTORY.c.action, HISTORY.c.status
             )
-            .where(HISTORY.c.instance_id.in_(piece), HISTORY.c.status == HistoryStatus.SUCCESS)
+            .where(
+                HISTORY.c.instance_id.in_(piece),
+                HISTORY.c.service == service,
+                HISTORY.c.status == HistoryStatus.SUCCESS,
+            )
             .order_by(HISTORY.c.id)
         )
         for instance_id, version, sha256, action, status in rows:

@@ -144,6 +144,15 @@ async def test_a_rollback_that_leads_nowhere_has_failed_when_it_is_answered(ledg
     await ledger.deploy("v2", ["a"])  # it holds nothing
 
 
+async def test_what_an_instance_ran_for_another_service_is_not_its_previous(ledger: Ledger) -> None:
+    host = await ledger.host("host-1", ["a"], "v1")
+    await ledger.install(host, "v2", "a")
+    await host.greet(listed("a", "v2", service="other"))
+    accepted = await ledger.roll_back("a", PREVIOUS)
+    status = await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)
+    assert status.instances[0].error_code == FailureCode.NO_SOURCE
+
+
 @pytest.mark.parametrize("installed", ["", "v1"])
 async def test_an_instance_without_a_past_has_no_previous(ledger: Ledger, installed: str) -> None:
     host = Host(ledger.store, ledger.clock, "host-1")
