@@ -333,10 +333,10 @@ async def test_a_cancel_ends_the_child_and_empties_the_destination(dest: Path, b
     assert not unpacking_children()
 
 
-@pytest.fixture
-def big_package(tmp_path: Path) -> Path:
-    """Takes a while: 150 MiB that do not compress."""
-    path = tmp_path / "package"
+@pytest.fixture(scope="module")
+def big_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes a while: 150 MiB that do not compress. Only to be read: making it takes a while too."""
+    path = tmp_path_factory.mktemp("big") / "package"
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as out:
         block = os.urandom(1 << 20)
         for number in range(150):
