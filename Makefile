@@ -19,7 +19,7 @@ demo: $(ready)  ## deploy, break, revert and roll back on this machine (KEEP=1 l
 test: $(ready)  ## all that a contributor must pass
 	@$(python) scripts/stages.py lint unit integration faults browser
 
-check: $(ready)  ## lint, types, import contracts and unit tests, for use while writing
+check: $(ready)  ## lint, types, import contracts and the quick unit tests, for use while writing
 	@$(python) scripts/stages.py lint unit-only
 
 faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table of how they ended (20 min)

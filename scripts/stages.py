@@ -74,14 +74,17 @@ def run_tools(commands: Sequence[Sequence[str]]) -> Counts:
     return counts
 
 
-def run_tests(folders: Sequence[str], *, workers: int = 0) -> Counts:
-    """Run pytest over those of `folders` that hold tests; 0 workers means in one process."""
+def run_tests(folders: Sequence[str], *, workers: int = 0, marked: str = "") -> Counts:
+    """Run pytest over those of `folders` that hold tests; 0 workers means in one process.
+
+    With `marked`, only the tests whose marks fit that expression."""
     filled = [folder for folder in folders if has_tests(ROOT / folder)]
     for folder in folders:
         if folder not in filled:
             say(f"{folder} holds no tests")
     spread = ["-n", str(workers), "--dist", "loadfile"] if workers else []
-    return run_pytest([*spread, *filled]) if filled else Counts()
+    chosen = ["-m", marked] if marked else []
+    return run_pytest([*spread, *chosen, *filled]) if filled else Counts()
 
 
 def run_pytest(arguments: Sequence[str]) -> Counts:
@@ -118,7 +121,7 @@ def lint() -> Counts:
 STAGES = {
     "lint": Stage("lint and types", 60, lint),
     "unit": Stage("unit and contract", 90, lambda: run_tests(["tests/unit", "tests/contract"], workers=2)),
-    "unit-only": Stage("unit", 30, lambda: run_tests(["tests/unit"], workers=2)),
+    "unit-only": Stage("unit", 30, lambda: run_tests(["tests/unit"], workers=2, marked="not slow")),
     # One test at a time: these start daemons and measure deadlines, and two would disturb each other.
     "integration": Stage("integration", 150, lambda: run_tests(["tests/integration"])),
     "faults": Stage("faults", 120, lambda: run_tests(["tests/faults"], workers=2)),

@@ -14,6 +14,8 @@ from shared.attempt import CANCELLABLE, TERMINAL, TRANSITIONS, Outcome
 from shared.frames import Move, Ref
 from tests.fakes.host import Host, deploy, digest_of, ref_of, rollback, url_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:

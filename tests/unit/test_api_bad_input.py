@@ -10,6 +10,8 @@ import pytest
 from controller.api.body import MAX_BODY_BYTES
 from tests.fakes.api_server import BATCH_ROLLBACK, DEPLOYMENT, INSTANCE_ROLLBACK, ApiClient, ApiServer, Reply
 
+pytestmark = pytest.mark.slow
+
 JSON = {"Content-Type": "application/json"}
 MISSING = object()
 NO_NAMES = ["", "-x", ".x", "a b", "a/b", "a..b", "é", "a\n", "x" * 129, "a\x00"]

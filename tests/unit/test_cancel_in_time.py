@@ -20,6 +20,8 @@ from tests.fakes.origin import gated, run_origin
 from tests.fakes.signing import Keys
 from tests.fakes.waiting import until
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 5.0
 V2 = deploy("v2", 2)
 Reached = Callable[[], Awaitable[None]]

@@ -23,6 +23,8 @@ from releasehand.cli.terminal import printable
 from releasehand.model import Status
 from tests.fakes.api import TOKEN, FakeApi, deployment, failed, refusal, rollback, task
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = ("--url", "https://p.example/v2.tar.gz")
 HOSTILE = "cannot \x1b[31mread\x1b]0;title\x07\r\nnext\u202egnp [bold]x[/bold]"
 

@@ -31,6 +31,8 @@ from shared.urls import redact_url
 from tests.fakes import origin as serving
 from tests.fakes.origin import Origin, run_origin
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = bytes(range(256)) * 12_000  # just under 3 MiB, so that blocks do not fit evenly
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 CANARY = "CANARY-credential"

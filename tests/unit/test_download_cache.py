@@ -19,6 +19,8 @@ from tests.fakes import origin as serving
 from tests.fakes.clock import FakeClock
 from tests.fakes.origin import Origin, Ranged, run_origin
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 PACKAGE = hashlib.shake_128(b"package").digest(2 * MIB + 12_345)
 SHA256 = hashlib.sha256(PACKAGE).hexdigest()

@@ -18,6 +18,8 @@ from tests.fakes import origin as serving
 from tests.fakes.clock import FakeClock
 from tests.fakes.origin import Origin, run_origin
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
 

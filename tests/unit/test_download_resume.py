@@ -20,6 +20,8 @@ from tests.fakes import origin as serving
 from tests.fakes.origin import Origin, Ranged, run_origin
 from tests.fakes.waiting import until
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 PACKAGE = hashlib.shake_128(b"package").digest(8 * MIB + 12_345)
 OTHER = hashlib.shake_128(b"other").digest(len(PACKAGE))

@@ -6,6 +6,8 @@ from pydantic import ValidationError
 from shared.errors import ProtocolError
 from shared.frames import MAX_FRAME_BYTES, decode_from_agent, decode_from_controller
 
+pytestmark = pytest.mark.slow
+
 _MOST_KEPT = 100  # errors; each is a few hundred bytes of memory
 
 

@@ -18,6 +18,8 @@ from agent.errors import (
 from agent.minisign import parse_public_key, parse_signature, prehash, verify_comment, verify_prehash
 from tests.fakes.signing import PACKAGE, SHA256, public_key, signature
 
+pytestmark = pytest.mark.slow
+
 HASH = hashlib.blake2b(PACKAGE).digest()
 GOOD = signature("good")
 RELEASE = parse_public_key(public_key("release"))

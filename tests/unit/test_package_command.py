@@ -10,6 +10,8 @@ import pytest
 
 from tests.fakes.archives import file, symlink, tgz
 
+pytestmark = pytest.mark.slow
+
 GOOD = tgz(file("bin/run", mode=0o755), file("README"))
 EVIL = tgz(file("first"), symlink("out", "../../etc"))
 

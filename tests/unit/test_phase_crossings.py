@@ -22,6 +22,8 @@ from tests.fakes.host import Host, Killed, deploy, ref_of
 from tests.fakes.signing import Keys
 from tests.fakes.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 class Fault(StrEnum):
     ERROR = "error"  # the step fails for a reason of the host's, or of the origin's

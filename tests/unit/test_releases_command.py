@@ -15,6 +15,8 @@ from agent.journal import JournalError, open_shelf
 from releasehand.model.status import Phase
 from tests.fakes.host import INSTANCE, Host, deploy, digest_of, package_of, rollback, url_of
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Awaitable[Result]]
 
 

@@ -15,6 +15,8 @@ from agent.retention import tree_bytes
 from releasehand.model.status import Phase
 from tests.fakes.host import INSTANCE, Host, deploy, package_of, ref_of, rollback, url_of
 
+pytestmark = pytest.mark.slow
+
 # The rule.
 
 

@@ -17,6 +17,8 @@ from agent.service.process import Process, boot_id, identify
 from agent.service.record import ServiceRecord, read_record, write_record
 from tests.fakes.waiting import until, until_told
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., CommandService]
 # Says what it was given, then serves until somebody ends it.
 REPORT = """

@@ -36,6 +36,8 @@ from tests.fakes.archives import (
 )
 from tests.fakes.trees import describe_tree
 
+pytestmark = pytest.mark.slow
+
 LONG = "a-rather-long-name-of-a-directory/" * 6 + "and-the-file-" * 4 + "in-it.txt"
 Unpack = Callable[[bytes], Awaitable[UnpackResult]]
 

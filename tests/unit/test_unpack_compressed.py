@@ -23,6 +23,8 @@ from agent.errors import ArchiveRefusedError
 from agent.unpack import Limits, unpack
 from tests.fakes.archives import END, Member, file, tar, tgz
 
+pytestmark = pytest.mark.slow
+
 TAR = tar(file("a", b"x" * 10_000), file("b", random.Random(1).randbytes(10_000)))
 HALF = len(TAR) // 2
 SKIPPABLE = b"\x5a\x2a\x4d\x18" + (7).to_bytes(4, "little") + b"skipped"

@@ -23,6 +23,8 @@ from agent.unpack.parent import library_places
 from tests.fakes.archives import END, Member, file, long_name, pax, symlink, tar
 from tests.fakes.zips import Item, zipped
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 64_000_000
 FEW = Limits()

@@ -27,6 +27,8 @@ from tests.fakes.zips import (
     zipped,
 )
 
+pytestmark = pytest.mark.slow
+
 CONTENT = b"content\n"
 A, B = Item(b"a"), Item(b"b")
 

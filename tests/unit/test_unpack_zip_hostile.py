@@ -25,6 +25,8 @@ from tests.fakes.zips import (
     zipped,
 )
 
+pytestmark = pytest.mark.slow
+
 CONTENT = b"content\n"
 A, B = Item(b"a"), Item(b"b")
 SMALL = Limits(total_bytes=1_000_000, entries=50, depth=8, ratio=100, ratio_from_bytes=200_000, seconds=60)
