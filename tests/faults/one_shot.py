@@ -294,18 +294,20 @@ contains = '"{{version}}"'
         """The version that the service answers with; one that was just started has a moment to come up."""
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):
-                while True:
-                    try:
-                        reader, writer = await asyncio.open_connection("127.0.0.1", self.order.port)
-                        break
-                    except ConnectionRefusedError:
-                        await self.clock.sleep(_ASK_AGAIN_S)
+                reader, writer = await self._connect()
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")
                 answer = await reader.read()
                 writer.close()
         except (OSError, TimeoutError) as exc:
             return f"none: {exc!r}"
         return answer.rpartition(b"\r\n\r\n")[2].decode().partition(" ")[0].strip('"')
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while True:
+            try:
+                return await asyncio.open_connection("127.0.0.1", self.order.port)
+            except ConnectionRefusedError:
+                await self.clock.sleep(_ASK_AGAIN_S)
 
 
 def carry_out(order: Order) -> int:

@@ -17,7 +17,7 @@ from typing import Final
 from tests.fakes.origin import run_origin
 from tests.fakes.processes import free_ports
 from tests.faults.forks import ROOT, open_server
-from tests.powercut.agent_cuts import Count, Host
+from tests.powercut.agent_cuts import BrokenHostError, Count, Host
 from tests.powercut.disk import Boots, Disk
 from tests.powercut.ledger_cuts import cut_ledger
 
@@ -72,7 +72,12 @@ async def run(cuts: int, seed: int) -> int:
         await host.begin()
         database = Count()
         for number in range(1, cuts + 1):
-            await host.cut(KINDS[number % len(KINDS)])
+            kind = KINDS[number % len(KINDS)]
+            try:
+                await host.cut(kind)
+            except BrokenHostError as exc:
+                host.counts[kind].violations.append(str(exc))
+                break
             if number % LEDGER_SHARE == 0:
                 await cut_ledger(ledger_disk, ledger, folder, number, dice, database)
             done = sum(count.cuts for count in host.counts.values())

@@ -33,6 +33,10 @@ _FILES: Final = 40
 _WEIGHT_BYTES: Final = 200_000
 
 
+class BrokenHostError(Exception):
+    """An earlier cut left a host that cannot be worked with any more."""
+
+
 @dataclass
 class Count:
     """Cuts of one kind, what was wrong after them, and how many of them lost what nobody had made durable."""
@@ -155,7 +159,10 @@ class Host:
             cut_power(self.disk.mount)
             await self._end_processes()
         code = await work
-        assert code == -signal.SIGKILL or kind == "at random", f"{after}: {code}: {self._log()}"
+        if code != -signal.SIGKILL and kind != "at random":
+            raise BrokenHostError(
+                f"{after} was never reached; the agent ended with {code}: {self._log()[-2000:]}"
+            )
         await self._end_processes()
         return after, told if kind == "at random" else self._told()
 
@@ -199,7 +206,8 @@ class Host:
         now = {move["n"]: move for move in moves}
         for move in told:
             if now.get(move["n"]) != move:
-                yield f"report {move['n']} told {move['entered']}, now {now.get(move['n'])}"
+                entered = now[move["n"]]["entered"] if move["n"] in now else "nothing"
+                yield f"report {move['n']} told {move['entered']} and now tells {entered}, or otherwise"
 
     def _told(self) -> list[dict[str, Any]]:
         lines = self._log().splitlines()

@@ -30,7 +30,7 @@ async def work(url: str, answers: Path, name: str) -> None:
     store = await open_store(url, SystemClock())
     instances = [
         InstanceState(
-            instance_id=f"{_SERVICE}-{number}",
+            instance_id=f"{name}-{number}",  # those of the last time may have been left busy
             service=_SERVICE,
             port=8080,
             active=Active(),
@@ -55,7 +55,7 @@ async def work(url: str, answers: Path, name: str) -> None:
             while True:
                 count += 1
                 deploy_id = f"{name}-{number}-{count}"
-                await _deploy(store, f"{_SERVICE}-{number}", deploy_id)
+                await _deploy(store, f"{name}-{number}", deploy_id)
                 file.write(f"{deploy_id} pending\n")
                 await store.cancel(OperationKind.DEPLOYMENT, deploy_id, caller="scheduler")
                 file.write(f"{deploy_id} cancelled\n")

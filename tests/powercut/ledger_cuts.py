@@ -34,6 +34,10 @@ async def cut_ledger(
     await until(lambda: _size(answers) > before or work.done(), within_s=30)
     await SystemClock().sleep(dice.uniform(0, _LONGEST_S))
     (disk.mount / "canary").write_text(str(number))
+    if work.done():
+        count.violations.append(
+            f"cut {number}: the store ended by itself: {order.with_suffix('.log').read_text()}"
+        )
     said = _answers(answers)  # before: what is said while the power goes does not count
     cut_power(disk.mount)
     for child in psutil.Process(server.pid).children():
