@@ -49,10 +49,14 @@ async def cut_ledger(
     canary = disk.mount / "canary"
     count.lost_canaries += not (canary.exists() and canary.read_text() == str(number))
     count.acked += len([one for one in said if one.startswith(f"cut-{number}-")])
-    with closing(sqlite3.connect(database)) as tables:
-        if (verdict := tables.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
-            count.violations.append(f"cut {number}: {verdict}")
-        held = dict(tables.execute("SELECT operation_id, status FROM operation").fetchall())
+    held = {}
+    try:
+        with closing(sqlite3.connect(database)) as tables:
+            if (verdict := tables.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+                count.violations.append(f"cut {number}: {verdict}")
+            held = dict(tables.execute("SELECT operation_id, status FROM operation").fetchall())
+    except sqlite3.Error as exc:
+        count.violations.append(f"cut {number}: the database cannot be read: {exc}")
     for deploy_id, status in said.items():
         if deploy_id not in held:
             count.violations.append(f"cut {number}: {deploy_id} was accepted and is lost")
