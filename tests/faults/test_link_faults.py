@@ -82,8 +82,9 @@ async def test_a_link_that_is_cut_at_any_byte_of_a_report_costs_no_attempt(
             proxy.cut()  # the next link has that many bytes to live
             params = await world.deploy(package, [host])
             wrong += await _end_well(world, host, params.deploy_id)
-            if not proxy.cuts:
-                wrong.append("no link lived long enough to be cut at its byte")
+        # How many bytes a link carries depends on how reports fall together: not each one reaches its byte.
+        if not proxy.cuts:
+            wrong.append("no link lived long enough to be cut at its byte")
     tally.add("link cut", cuts + proxy.cuts, wrong)
 
 
