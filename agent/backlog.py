@@ -87,7 +87,7 @@ class Backlog:
                 case Accept(supersede=supersede):
                     await self._accept(command, supersede)
                 case AnswerRecorded():
-                    await self._report_again(ref)
+                    await self._instance.journal.repeat_report(ref)
                 case RefuseStale():
                     why = f"generation {self.generation} of this instance was accepted before this command"
                     failure = Failure(code=FailureCode.STALE_COMMAND, message=why)
@@ -104,7 +104,7 @@ class Backlog:
                 case LetFinish():
                     self._log.info("cancel came after the point of no return", **_numbers(ref))
                 case AnswerRecorded():
-                    await self._report_again(ref)
+                    await self._instance.journal.repeat_report(ref)
                 case RecordCancelled():
                     blank = Execute(
                         ref=ref,
@@ -142,11 +142,6 @@ class Backlog:
             await self._end_at_once(one, Outcome.CANCELLED)
             self._waiting.remove(one)
 
-    async def _report_again(self, ref: Ref) -> None:
-        record = await self._recorded(ref)
-        if record is not None and not await self._instance.journal.has_report_of(ref):
-            await self._instance.journal.commit(Change(record))
-
     async def _end_at_once(
         self, record: AttemptRecord, outcome: Outcome, failure: Failure | None = None
     ) -> None:
@@ -154,13 +149,9 @@ class Backlog:
         await self._instance.journal.commit(await change_for(self._instance, ended))
         self._log.info("attempt ended before it began", phase=ended.phase, **_numbers(record.ref))
 
-    async def _recorded(self, ref: Ref) -> AttemptRecord | None:
-        records = await self._instance.journal.attempts(self._instance.id)
-        return next((one for one in records if one.ref == ref), None)
-
     async def _phase_of(self, ref: Ref) -> Phase | None:
-        record = await self._recorded(ref)
-        return record.phase if record else None
+        records = await self._instance.journal.attempts(self._instance.id)
+        return next((one.phase for one in records if one.ref == ref), None)
 
     def _put(self, record: AttemptRecord) -> None:
         self._waiting.append(record)

@@ -113,14 +113,26 @@ class Journal:
         )
         return counted
 
-    async def has_report_of(self, ref: Ref) -> bool:
-        """Whether a report of this attempt still waits for its acknowledgement."""
-        return await self._run(
-            lambda: (
-                self._tables.execute("SELECT 1 FROM outbox WHERE ref = ?", (name_of(ref),)).fetchone()
-                is not None
-            )
-        )
+    async def repeat_report(self, ref: Ref) -> None:
+        """Report the newest move of this attempt once more, unless a report of it waits or it is unknown.
+
+        One step: the attempt's runner may be about to write down the next move, which must stay the last."""
+
+        def repeat() -> bool:
+            with self._transaction(durable=True):
+                waits = self._tables.execute("SELECT 1 FROM outbox WHERE ref = ?", (name_of(ref),)).fetchone()
+                found = self._tables.execute(
+                    "SELECT record FROM attempt"
+                    " WHERE instance_id = ? AND generation = ? AND attempt = ? AND task = ?",
+                    (ref.instance_id, ref.generation, ref.attempt, ref.task),
+                ).fetchone()
+                if waits or not found:
+                    return False
+                self._put(name_of(ref), AttemptRecord.model_validate_json(found[0]).report())
+            return True
+
+        if await self._run(repeat):
+            self._report()
 
     # instances
 
@@ -270,14 +282,9 @@ class Journal:
         self.last_n = row[0] if row else 0
 
     def _commit(self, changes: Iterable[Change], *, durable: bool) -> None:
-        last_n = self.last_n
-        try:
-            with self._transaction(durable=durable):
-                for change in changes:
-                    self._write(change)
-        except BaseException:
-            self.last_n = last_n
-            raise
+        with self._transaction(durable=durable):
+            for change in changes:
+                self._write(change)
         self._unsynced |= not durable
 
     def _write(self, change: Change) -> None:
@@ -342,10 +349,12 @@ class Journal:
     def _transaction(self, *, durable: bool) -> Iterator[None]:
         self._tables.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         self._tables.execute("BEGIN IMMEDIATE")
+        last_n = self.last_n
         try:
             yield
             self._tables.execute("COMMIT")
         except BaseException:
+            self.last_n = last_n
             if self._tables.in_transaction:
                 self._tables.execute("ROLLBACK")
             raise

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.instant import Instant
+from agent.core.record import begin
 from agent.errors import DownloadFailedError
+from agent.journal import Change
 from releasehand.model.codes import FailureCode
 from releasehand.model.status import Phase, TaskResult
 from shared.attempt import CANCELLABLE, TERMINAL, TRANSITIONS, Outcome
 from shared.frames import Move, Ref
-from tests.fakes.host import Host, deploy, digest_of, ref_of, rollback, url_of
+from tests.fakes.host import INSTANCE, Host, deploy, digest_of, ref_of, rollback, url_of
 
 pytestmark = pytest.mark.slow
 
@@ -246,6 +249,22 @@ async def test_a_repeated_command_runs_once(host: Host) -> None:
     assert again.n == count + 1
     assert again.entered is Phase.DONE
     assert len(host.fetcher.fetched) == 1
+
+
+async def test_a_command_repeated_while_a_phase_ends_leaves_the_journal_at_the_newest(host: Host) -> None:
+    now = Instant(boot_id=host.boot_id, boot_s=host.clock.monotonic(), wall=host.clock.now())
+    for generation in range(1, 9):  # the move comes after ever more of the steps that answering takes
+        record = begin(deploy("v1", generation), now)
+        await host.journal.commit(Change(record))
+        await host.journal.acknowledge(host.journal.last_n)
+        moved = record.moved(Outcome.OK, now)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(host.executor.execute(deploy("v1", generation)))
+            for _ in range(1, generation):
+                await host.journal.broken(INSTANCE)
+            await host.journal.commit(Change(moved))
+        assert (await host.journal.attempts(INSTANCE))[-1].phase is moved.phase
+        assert (await host.moves())[-1].entered is moved.phase
 
 
 async def test_an_older_command_is_refused_as_stale(host: Host) -> None:

@@ -12,6 +12,7 @@ from agent.core.record import AttemptRecord, begin
 from agent.journal import Change, Journal, JournalError, ReleaseMark
 from agent.journal.journal import KEPT_ATTEMPTS
 from agent.journal.tables import FORMAT
+from releasehand.model.status import Phase
 from shared.attempt import Outcome
 from tests.fakes.clock import START
 from tests.fakes.host import INSTANCE, deploy, ref_of
@@ -150,12 +151,23 @@ async def test_an_instance_is_adopted_once(journal: Journal) -> None:
     assert [one.good for one in await journal.releases(INSTANCE)] == [True]
 
 
-async def test_a_report_on_its_way_is_known_by_its_attempt(journal: Journal) -> None:
+async def test_a_report_is_repeated_only_when_none_of_its_attempt_waits(journal: Journal) -> None:
     await journal.commit(Change(accepted(1)))
-    assert await journal.has_report_of(ref_of(1))
-    assert not await journal.has_report_of(ref_of(2))
+    await journal.repeat_report(ref_of(1))
+    await journal.repeat_report(ref_of(2))
+    assert [one.n for one in await journal.pending(after=0, limit=9)] == [1]
     await journal.acknowledge(1)
-    assert not await journal.has_report_of(ref_of(1))
+    await journal.repeat_report(ref_of(1))
+    assert [(one.n, one.entered) for one in await journal.pending(after=0, limit=9)] == [(2, Phase.QUEUED)]
+
+
+async def test_a_repeated_report_that_fails_uses_no_number(journal: Journal) -> None:
+    await journal.commit(Change(accepted(1)))
+    await journal.acknowledge(1)
+    await journal._run(lambda: journal._tables.execute("ALTER TABLE outbox RENAME TO gone"))
+    with pytest.raises(JournalError):
+        await journal.repeat_report(ref_of(1))
+    assert journal.last_n == 1
 
 
 async def test_a_new_incarnation_numbers_what_waits_from_one(journal: Journal) -> None:
