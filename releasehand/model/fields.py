@@ -24,8 +24,8 @@ MAX_URL_CHARS: Final = 4096
 
 
 def _build_url_pattern() -> str:
-    """RFC 3986 as far as packages need it: ASCII, https, no user; a name, an IPv4 or an IPv6 address; a true
-    port.
+    """RFC 3986 as far as packages need it: ASCII, https, no user, no fragment; a name, an IPv4 or an IPv6
+    address; a true port.
 
     It says exactly what `check_package_url` accepts, so that JSON Schema can say it too."""
     hextet = "[0-9A-Fa-f]{1,4}"
@@ -34,7 +34,7 @@ def _build_url_pattern() -> str:
         [f"({hextet}:){{7}}{hextet}", f"({hextet}:){{1,7}}:", *shortened, f":((:{hextet}){{1,7}}|:)"]
     )
     port = "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-    return rf"^[Hh][Tt][Tt][Pp][Ss]://([A-Za-z0-9_][A-Za-z0-9._-]*|\[({ipv6})\])(:{port})?([/?#][!-~]*)?$"
+    return rf"^[Hh][Tt][Tt][Pp][Ss]://([A-Za-z0-9_][A-Za-z0-9._-]*|\[({ipv6})\])(:{port})?([/?][!-\x22\x24-~]*)?$"
 
 
 URL_PATTERN: Final = _build_url_pattern()
@@ -66,7 +66,7 @@ def _check_target_version(value: str) -> str:
 
 
 def check_package_url(value: str) -> str:
-    """An https URL with a host and no user in it; raises ValueError that says which part is wrong."""
+    """An https URL with a host, no user and no fragment; raises ValueError that says which part is wrong."""
     if len(value) > MAX_URL_CHARS:
         raise ValueError(f"a URL has at most {MAX_URL_CHARS} characters")
     if any(ord(c) <= 0x20 or ord(c) == 0x7F for c in value):
@@ -85,6 +85,10 @@ def check_package_url(value: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError(
             "a URL must not carry a user or password; use a presigned query or the host's own settings"
+        )
+    if "#" in value:
+        raise ValueError(
+            "a URL of a package has no fragment: an origin is never asked for one; write # as %23"
         )
     if not _URL.match(value):
         raise ValueError(
