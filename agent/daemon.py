@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from random import random
 from typing import Final
 
 from agent.check import CommandProbe, HealthCheck, HttpProbe, Probe, ServiceCheck, TcpProbe
@@ -56,12 +57,13 @@ async def run_agent(
     config: AgentConfig,
     *,
     clock: Clock | None = None,
+    jitter: Callable[[], float] = random,
     checkpoint: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run until SIGTERM or SIGINT. Attempts at work are left for the next start; services stay up.
 
-    `checkpoint` is told each move and effect right after it happened; it is for tests that kill the
-    agent there. Raises StateDirBusyError, JournalError, OSError, AttemptError when it cannot start."""
+    `jitter` gives numbers in [0, 1), by which pauses vary. `checkpoint` is told each move and effect right
+    after it happened; it is for tests that kill the agent there. Raises StateDirBusyError, JournalError, OSError, AttemptError when it cannot start."""
     clock = clock or SystemClock()
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_state_dir(config.state_dir), _stop_signals() as stopped:
@@ -89,6 +91,7 @@ async def run_agent(
                 pulse=pulse,
                 clock=clock,
                 news=news,
+                jitter=jitter,
             )
             log.info(
                 "agent is ready",

@@ -30,7 +30,7 @@ from shared.tls import client_context
 OPEN_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 2.0
 WELCOME_TIMEOUT_S: Final = 10.0
-FIRST_WINDOW_S: Final = 4.0  # until a controller says how many agents come back with this one
+MIN_WINDOW_S: Final = 4.0  # until a controller says how many come back with this agent, and at the least
 MAX_WINDOW_S: Final = 100.0
 
 log = get_log(__name__)
@@ -74,7 +74,7 @@ class Uplink:
         self._section, self._identity = section, identity
         self._executor, self._journal, self._pulse = executor, journal, pulse
         self._clock, self._jitter, self._news = clock, jitter, news
-        self._window_s = FIRST_WINDOW_S
+        self._window_s = MIN_WINDOW_S
         self._told = ""
 
     async def run(self) -> NoReturn:
@@ -115,7 +115,7 @@ class Uplink:
 
     async def _keep(self, socket: ClientConnection) -> NoReturn:
         welcome = await self._greet(socket)
-        self._window_s = min(max(0.0, welcome.reconnect_window_s), MAX_WINDOW_S)
+        self._window_s = min(max(MIN_WINDOW_S, welcome.reconnect_window_s), MAX_WINDOW_S)
         self._told = ""
         log.info("link was established", controller=self._section.url, epoch=welcome.session_epoch)
         link = Link(

@@ -1,9 +1,10 @@
 """The real agent, which kills or stops itself at points of its work:
 
-    agent_main.py --config FILE [--kill POINT:N]... [--hold POINT:N]...
+    agent_main.py --config FILE [--kill POINT:N]... [--hold POINT:N]... [--eager]
 
 POINT is a name that the agent's checkpoint is told ("downloading:left", "switched"), N counts from 1 over
-the life of the process. A kill is SIGKILL, a hold SIGSTOP: somebody else sends SIGCONT."""
+the life of the process. A kill is SIGKILL, a hold SIGSTOP: somebody else sends SIGCONT.
+An eager agent connects again at once whenever its link is lost, so that many links take little time."""
 
 import asyncio
 import os
@@ -13,6 +14,7 @@ from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import random
 
 from agent.config import load_config
 from agent.daemon import run_agent
@@ -24,11 +26,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--kill", action="append", default=[])
     parser.add_argument("--hold", action="append", default=[])
+    parser.add_argument("--eager", action="store_true")
     asked = parser.parse_args(arguments)
     ends = dict.fromkeys(asked.kill, signal.SIGKILL) | dict.fromkeys(asked.hold, signal.SIGSTOP)
     config = load_config(asked.config, {})
     configure_logs(config.log_format)
-    asyncio.run(run_agent(config, checkpoint=make_checkpoint(ends)))
+    jitter = _none if asked.eager else random
+    asyncio.run(run_agent(config, jitter=jitter, checkpoint=make_checkpoint(ends)))
+
+
+def _none() -> float:
+    return 0.0
 
 
 def make_checkpoint(ends: dict[str, signal.Signals]) -> Callable[[str], None]:

@@ -117,16 +117,16 @@ async def test_a_hostile_controller_makes_an_agent_run_fetch_and_write_nothing(
                 served.set()
 
         async with serve(be_hostile, HERE, hub_port, compression=None, close_timeout=1):
-            host.agent.start()
-            await host.agent.ready()
-            memory = host.agent.process.memory_info().rss
+            host.armed.start("--eager")
+            await host.armed.ready()
+            memory = host.armed.process.memory_info().rss
             before = await asyncio.to_thread(_look_around, tmp_path)
             async with asyncio.timeout(_SERVED_WITHIN_S):
                 await served.wait()
-            wrong = [] if host.agent.runs else [f"the agent ended with {host.agent.exit_code}"]
+            wrong = [] if host.armed.runs else [f"the agent ended with {host.armed.exit_code}"]
             if (
-                host.agent.runs
-                and (grown := host.agent.process.memory_info().rss - memory) > MAX_GROWTH_BYTES
+                host.armed.runs
+                and (grown := host.armed.process.memory_info().rss - memory) > MAX_GROWTH_BYTES
             ):
                 wrong.append(f"the agent grew by {grown >> 20} MiB")
         after = await asyncio.to_thread(_look_around, tmp_path)
@@ -134,7 +134,7 @@ async def test_a_hostile_controller_makes_an_agent_run_fetch_and_write_nothing(
         wrong += [f"started: {host.starts}"] if host.starts else []
         wrong += [f"fetched: {world.origin.requests}"] if world.origin.requests else []
         wrong += (
-            [f"the agent met a bug:\n{host.agent.log()[-4_000:]}"] if "Traceback" in host.agent.log() else []
+            [f"the agent met a bug:\n{host.armed.log()[-4_000:]}"] if "Traceback" in host.armed.log() else []
         )
         wrong += [f"left behind: {host.leftovers}"] if host.leftovers else []
     tally.add("frames from a hostile controller", frames, wrong)

@@ -14,7 +14,7 @@ from agent.core.record import begin
 from agent.journal import Change
 from agent.link import REPORTS_IN_FLIGHT
 from agent.pulse import Pulse
-from agent.uplink import FIRST_WINDOW_S, Identity, Uplink
+from agent.uplink import MAX_WINDOW_S, MIN_WINDOW_S, Identity, Uplink
 from releasehand.model.status import Phase
 from shared.frames import Heartbeat, Refuse
 from shared.session import OFFLINE_AFTER_S, SUSPECT_AFTER_S
@@ -146,21 +146,22 @@ async def test_what_cannot_be_worked_with_ends_the_link_and_not_the_agent(
         assert linked.reasons[0].startswith(reason)
 
 
-async def test_reconnecting_waits_within_the_window_that_the_controller_gave(
-    hub: FakeHub, tmp_path: Path
+@pytest.mark.parametrize(("window_s", "delay_s"), [(40, 20), (0, MIN_WINDOW_S / 2), (1e9, MAX_WINDOW_S / 2)])
+async def test_reconnecting_waits_within_the_window_that_the_controller_gave_and_within_reason(
+    hub: FakeHub, tmp_path: Path, window_s: float, delay_s: float
 ) -> None:
-    hub.reconnect_window_s = 40
+    hub.reconnect_window_s = window_s
     async with link_up(tmp_path, hub, jitter=0.5) as linked:
         await hub.cut()
-        while not linked.host.clock.sleeps_for(20):
+        while not linked.host.clock.sleeps_for(delay_s):
             await linked.settle()
         assert len(hub.hellos) == 1
-        await linked.pass_time(20)
+        await linked.pass_time(delay_s)
         await linked.pass_time_until(0, lambda: len(hub.hellos) == 2)
 
 
 async def test_the_same_reason_is_told_once(hub: FakeHub, tmp_path: Path) -> None:
-    hub.reconnect_window_s = FIRST_WINDOW_S
+    hub.reconnect_window_s = MIN_WINDOW_S
     async with link_up(tmp_path, hub, jitter=0.5) as linked:
         hub.token = "changed"
         await hub.cut()
