@@ -3,7 +3,7 @@ says."""
 
 import asyncio
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Protocol
 
@@ -18,6 +18,9 @@ from shared.logs import get_log
 
 BATCH: Final = 500  # tasks in one transaction; half of what a link queues, so that one agent can have all
 RETRY_SCAN_S: Final = 1.0
+RETRY_OVERLAP: Final = timedelta(seconds=5)
+"""How far a scan looks back behind the one before: a retry may be committed after a scan that it was due for.
+What is overdue for longer belongs to an agent that is away, or is found with the missed."""
 MISSED_SCAN_S: Final = 10.0
 STORE_PAUSE_S: Final = 1.0
 
@@ -41,7 +44,7 @@ class TaskStore(Protocol):
 
     async def load_tasks(self, ids: Iterable[int]) -> list[Standing]: ...
 
-    async def due_retries(self) -> list[int]: ...
+    async def due_retries(self, since: datetime) -> list[int]: ...
 
     async def open_tasks(self, agent_ids: list[str]) -> list[int]: ...
 
@@ -59,6 +62,7 @@ class Dispatcher:
         self._woken: dict[int, None] = {}  # ordered, each once
         self._left: set[str] = set()  # agents that came or went: their open tasks are looked at
         self._bell = asyncio.Event()
+        self._retries_from = clock.now() - RETRY_OVERLAP
 
     def wake(self, task_ids: Iterable[int]) -> None:
         """Have these tasks looked at soon. Returns at once; a wake-up that is lost costs seconds, never
@@ -93,7 +97,10 @@ class Dispatcher:
                 log.crash("looking for tasks met a bug")
 
     async def _find_due_retries(self) -> list[int]:
-        return await self._store.due_retries()
+        now = self._clock.now()
+        found = await self._store.due_retries(self._retries_from)
+        self._retries_from = now - RETRY_OVERLAP
+        return found
 
     async def _find_missed(self) -> list[int]:
         return await self._store.missed_tasks(self._links.connected())

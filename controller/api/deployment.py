@@ -25,7 +25,7 @@ async def execute_deployment(call: Call[DeployParams, Query]) -> DeployResult:
     with their defaults filled in, `instances` as a set and `package_url` without its query. Either all
     instances are accepted or none."""
     accepted = await call.deps.store.accept_deployment(call.body, caller=call.caller)
-    call.deps.wake(accepted.task_ids)
+    call.deps.announce(accepted)
     return accepted.result
 
 

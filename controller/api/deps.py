@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
@@ -85,6 +85,13 @@ class ApiDeps:
     clock: Clock
     version: str
     max_waiters: int = MAX_WAITERS
+
+    def announce(self, accepted: Accepted[Any]) -> None:
+        """Tell of what was accepted: the dispatcher of its tasks, and those who wait for operations that
+        moved with it."""
+        self.wake(accepted.task_ids)
+        for kind, operation_id in accepted.changed:
+            self.bulletin.publish(kind, operation_id)
 
 
 DEPS: Final = web.AppKey("deps", ApiDeps)

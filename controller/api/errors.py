@@ -57,6 +57,7 @@ FAULTS: Final[Mapping[ErrorType, Fault]] = MappingProxyType(
     }
 )
 _DIFFERS: Final = "differs from what was accepted"
+_OTHER_CALL: Final = FieldError(pointer="Idempotency-Key", detail="was accepted for another call")
 _UNKNOWN_OPERATION: Final = {
     OperationKind.DEPLOYMENT: (T.UNKNOWN_DEPLOYMENT, "deploy_id"),
     OperationKind.ROLLBACK: (T.UNKNOWN_ROLLBACK, "rollback_id"),
@@ -110,8 +111,9 @@ def refused(error: RefusalError, body: Request | None) -> ApiError:
             return ApiError(T.INSTANCE_BUSY, str(error), _point_at_each(problems, body))
         case DeployIdConflictError():
             return ApiError(T.DEPLOY_ID_CONFLICT, str(error), [_point_at(body, error.field, _DIFFERS)])
-        case IdempotencyKeyConflictError():
-            return ApiError(T.IDEMPOTENCY_KEY_CONFLICT, str(error), [_point_at(body, error.field, _DIFFERS)])
+        case IdempotencyKeyConflictError(field=field):
+            fault = _point_at(body, field, _DIFFERS) if field else _OTHER_CALL
+            return ApiError(T.IDEMPOTENCY_KEY_CONFLICT, str(error), [fault])
         case UnknownOperationError():
             error_type, parameter = _UNKNOWN_OPERATION[error.kind]
             return ApiError(

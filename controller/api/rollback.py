@@ -28,7 +28,7 @@ async def rollback_instance(call: Call[InstanceRollbackParams, Query]) -> Rollba
     accepted = await call.deps.store.accept_instance_rollback(
         call.body, caller=call.caller, idempotency_key=call.idempotency_key
     )
-    call.deps.wake(accepted.task_ids)
+    call.deps.announce(accepted)
     return accepted.result
 
 
@@ -39,7 +39,7 @@ async def rollback_batch(call: Call[BatchRollbackParams, Query]) -> BatchRollbac
     accepted = await call.deps.store.accept_batch_rollback(
         call.body, caller=call.caller, idempotency_key=call.idempotency_key
     )
-    call.deps.wake(accepted.task_ids)
+    call.deps.announce(accepted)
     return accepted.result
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,14 +23,19 @@ from releasehand.model import (
 
 ResultT = TypeVar("ResultT")
 
+KEY_KEPT: Final = timedelta(hours=24)
+"""How long after its acceptance a rollback is found by its Idempotency-Key. Then the key is free."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Generic[ResultT]):
-    """`task_ids` are what the dispatcher is to be woken with; a repeated call starts nothing."""
+    """`task_ids` are what the dispatcher is to be woken with; a repeated call starts nothing. `changed` are
+    other operations that moved with it: `force` may end them."""
 
     result: ResultT
     task_ids: list[int]
     repeated: bool
+    changed: Sequence[tuple[OperationKind, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

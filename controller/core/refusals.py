@@ -4,7 +4,7 @@ alone."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from releasehand.model import OperationKind, Status
+from releasehand.model import OperationKind, RollbackType, Status
 from shared.errors import ReleasehandError
 
 
@@ -54,9 +54,12 @@ class DeployIdConflictError(RefusalError):
 
 
 class IdempotencyKeyConflictError(RefusalError):
-    def __init__(self, field: str) -> None:
+    """`field` of the body differs; "" when the key was accepted for another call altogether."""
+
+    def __init__(self, field: str, accepted_for: RollbackType | None = None) -> None:
         self.field = field
-        super().__init__(f"cannot reuse this Idempotency-Key: it was accepted with another '{field}'")
+        why = f"with another '{field}'" if field else f"for another call (rollback of kind '{accepted_for}')"
+        super().__init__(f"cannot reuse this Idempotency-Key: it was accepted {why}")
 
 
 class UnknownOperationError(RefusalError):

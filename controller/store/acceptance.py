@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controller.core.acceptance import Order, first_difference
+from controller.core.acceptance import KEY_KEPT, Order, first_difference
 from controller.core.lineage import Release
 from controller.core.refusals import (
     DeployIdConflictError,
@@ -23,6 +23,7 @@ from controller.core.task import Event, Task, TaskMove, cancel
 from releasehand.model import ENDED, PREVIOUS, FailureCode, OperationKind, Presence, Status, WaitingFor
 
 from . import events, history, moves, operations, sources, tasks
+from .operations import OperationName
 from .tables import AGENT, INSTANCE, OPERATION, TASK
 
 _NEW: Final = select(TASK.c.id, TASK.c.instance_id, TASK.c.status, TASK.c.behind)
@@ -32,28 +33,31 @@ _PLACE_TAKEN = 0
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRow:
-    """The operation as it stands, new or repeated."""
+    """The operation as it stands, new or repeated; `changed` names what `force` moved beside it."""
 
     operation: Row[*tuple[Any, ...]]
     task_ids: list[int]
     repeated: bool
+    changed: Sequence[OperationName] = ()
 
 
 async def find_repeated(
-    conn: AsyncConnection, order: Order, caller: str, idempotency_key: str | None
+    conn: AsyncConnection, order: Order, caller: str, idempotency_key: str | None, now: datetime
 ) -> AcceptedRow | None:
-    """The operation that the same call has made before; None if there is none.
+    """The operation that the same call has made before; None if there is none, or none within KEY_KEPT.
 
     Raises DeployIdConflictError or IdempotencyKeyConflictError if that call was another one."""
     if order.kind is OperationKind.DEPLOYMENT:
         same = (OPERATION.c.kind == order.kind) & (OPERATION.c.operation_id == order.operation_id)
     elif idempotency_key is not None:
-        same = (OPERATION.c.caller == caller) & (OPERATION.c.idempotency_key == idempotency_key)
+        same = _of_key(caller, idempotency_key) & (OPERATION.c.accepted_at > now - KEY_KEPT)
     else:
         return None
     row = (await conn.execute(select(OPERATION).where(same))).one_or_none()
     if row is None:
         return None
+    if row.rollback_type != order.rollback_type:
+        raise IdempotencyKeyConflictError("", row.rollback_type)
     field = first_difference(row.fingerprint, order.fingerprint)
     if field is None:
         return AcceptedRow(row, [], repeated=True)
@@ -62,21 +66,29 @@ async def find_repeated(
     raise IdempotencyKeyConflictError(field)
 
 
+def _of_key(caller: str, idempotency_key: str) -> ColumnElement[bool]:
+    return (OPERATION.c.caller == caller) & (OPERATION.c.idempotency_key == idempotency_key)
+
+
 async def accept(
     conn: AsyncConnection, order: Order, *, caller: str, idempotency_key: str | None, now: datetime
 ) -> AcceptedRow:
     """Insert the operation and its tasks and raise each instance's generation, or raise a RefusalError.
 
     With `force`, open tasks of the instances are superseded and asked to cancel in the same transaction."""
-    if repeated := await find_repeated(conn, order, caller, idempotency_key):
+    if repeated := await find_repeated(conn, order, caller, idempotency_key, now):
         return repeated
     instances = await _find_instances(conn, order)
     held = await _open_tasks(conn, order.instances)
     if held and not order.force:
         raise InstanceBusyError([Holder(task.instance_id, task.kind, task.operation_id) for task in held])
     service = order.service or next(iter(instances.values())).service
+    if idempotency_key is not None:  # what is still found by it was accepted too long ago
+        await conn.execute(
+            update(OPERATION).where(_of_key(caller, idempotency_key)).values(idempotency_key=None)
+        )
     operation = await _insert_operation(conn, order, service, caller, idempotency_key, now)
-    behind = await _supersede(conn, held, now)
+    behind, changed = await _supersede(conn, held, now)
     await _raise_generations(conn, order.instances)
     targets = await _targets(conn, order, service)
     rows = [
@@ -96,7 +108,7 @@ async def accept(
     row = (await conn.execute(select(OPERATION).where(OPERATION.c.id == operation))).one()
     superseded = [task.id for task in held]
     started = [task.id for task in new if task.status not in ENDED]
-    return AcceptedRow(row, started + superseded, repeated=False)
+    return AcceptedRow(row, started + superseded, repeated=False, changed=changed)
 
 
 async def _find_instances(conn: AsyncConnection, order: Order) -> dict[str, Row[*tuple[Any, ...]]]:
@@ -170,8 +182,11 @@ async def _raise_generations(conn: AsyncConnection, instance_ids: Sequence[str])
         )
 
 
-async def _supersede(conn: AsyncConnection, held: Sequence[Task], now: datetime) -> dict[str, int]:
-    """Ask the holders for their end. By instance: the task whose end the new one has to wait for."""
+async def _supersede(
+    conn: AsyncConnection, held: Sequence[Task], now: datetime
+) -> tuple[dict[str, int], list[OperationName]]:
+    """Ask the holders for their end. By instance: the task whose end the new one has to wait for; and the
+    operations that moved."""
     changes = []
     behind: dict[str, int] = {}
     for task in held:
@@ -182,8 +197,7 @@ async def _supersede(conn: AsyncConnection, held: Sequence[Task], now: datetime)
             behind[task.instance_id] = task.id
         elif task.behind is not None:
             behind[task.instance_id] = task.behind  # it never ran: what it waited for may still run
-    await moves.apply(conn, changes, now)
-    return behind
+    return behind, (await moves.apply(conn, changes, now)).operations
 
 
 async def _settle_stillborn(conn: AsyncConnection, operation: int, now: datetime) -> None:

@@ -47,9 +47,10 @@ async def load_standing(conn: AsyncConnection, ids: Iterable[int]) -> list[Stand
     return found
 
 
-async def due_retries(conn: AsyncConnection, now: datetime) -> list[int]:
-    """Tasks whose backoff is over."""
-    due = select(TASK.c.id).where(IS_OPEN, TASK.c.retry_at <= now)
+async def due_retries(conn: AsyncConnection, since: datetime, now: datetime) -> list[int]:
+    """Tasks whose backoff has ended since then. What is overdue for longer waits for its agent, and is found
+    when it returns."""
+    due = select(TASK.c.id).where(IS_OPEN, TASK.c.retry_at > since, TASK.c.retry_at <= now)
     return list((await conn.execute(due)).scalars())
 
 
@@ -63,12 +64,13 @@ async def open_tasks(conn: AsyncConnection, agent_ids: Sequence[str]) -> list[in
 
 async def missed_tasks(conn: AsyncConnection, agent_ids: Sequence[str], now: datetime) -> list[int]:
     """Tasks of connected agents that were never sent, that still say their agent is away, whose cancel is not
-    confirmed, or whose attempt shows no sign of having been received."""
+    confirmed, whose backoff is over, or whose attempt shows no sign of having been received."""
     unanswered = and_(TASK.c.phase == Phase.QUEUED, TASK.c.updated_at < now - UNANSWERED)
     missed = or_(
         TASK.c.status == Status.PENDING,
         TASK.c.waiting_for == WaitingFor.AGENT_OFFLINE,
         TASK.c.cancel_asked_at.is_not(None),
+        TASK.c.retry_at <= now,
         unanswered,
     )
     found: list[int] = []

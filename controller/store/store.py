@@ -128,7 +128,7 @@ class Store:
             total_instances=row.operation.instance_count,
             started_at=row.operation.accepted_at,
         )
-        return Accepted(result, row.task_ids, row.repeated)
+        return Accepted(result, row.task_ids, row.repeated, row.changed)
 
     async def accept_instance_rollback(
         self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
@@ -136,7 +136,7 @@ class Store:
         """All of it is recorded on return, or a RefusalError says why none of it is."""
         row = await self._accept(order_rollback(params, _new_rollback_id()), caller, idempotency_key)
         result = RollbackResult(instance_id=params.instance_id, **_rollback_fields(row.operation))
-        return Accepted(result, row.task_ids, row.repeated)
+        return Accepted(result, row.task_ids, row.repeated, row.changed)
 
     async def accept_batch_rollback(
         self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
@@ -149,7 +149,7 @@ class Store:
             total_instances=row.operation.instance_count,
             **_rollback_fields(row.operation),
         )
-        return Accepted(result, row.task_ids, row.repeated)
+        return Accepted(result, row.task_ids, row.repeated, row.changed)
 
     async def _accept(self, order: Order, caller: str, idempotency_key: str | None) -> acceptance.AcceptedRow:
         return await self._write(
@@ -212,9 +212,9 @@ class Store:
         """Tasks with what their plans depend on; unknown ids are left out."""
         return await self._read(lambda conn: queue.load_standing(conn, ids))
 
-    async def due_retries(self) -> list[int]:
-        """Tasks whose backoff is over."""
-        return await self._read(lambda conn: queue.due_retries(conn, self._clock.now()))
+    async def due_retries(self, since: datetime) -> list[int]:
+        """Tasks whose backoff has ended since then."""
+        return await self._read(lambda conn: queue.due_retries(conn, since, self._clock.now()))
 
     async def open_tasks(self, agent_ids: Sequence[str]) -> list[int]:
         """Every open task of these agents."""

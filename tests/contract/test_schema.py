@@ -122,7 +122,7 @@ async def work_a_day(ledger: Ledger) -> None:
     store = ledger.store
     for find in (store.missed_tasks, store.open_tasks):
         await find(["host-1"])
-    await store.due_retries()
+    await store.due_retries(ledger.clock.now())
     await store.expire()
     await store.write_live_state(heartbeats={}, presence={}, progress=[(task.id, 1, 1, 1), (1, 1, 1, 1)])
     await store.deploy_status("d-v3", WHOLE)

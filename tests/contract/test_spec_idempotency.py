@@ -180,6 +180,8 @@ def test_a_key_of_one_kind_of_rollback_is_no_key_of_the_other(stage: Stage) -> N
     assert post(stage, "/v1/rollback/instance", one, "key-4").status == 200
     reply = post(stage, "/v1/rollback/batch", batch, "key-4")
     assert (reply.status, reply.error["type"]) == (409, "idempotency_key_conflict")
+    assert "for another call (rollback of kind 'instance')" in reply.error["detail"]
+    assert [one["pointer"] for one in reply.error["errors"]] == ["Idempotency-Key"]
 
 
 def test_without_a_key_a_second_rollback_is_another_one_and_finds_the_instance_busy(stage: Stage) -> None:

@@ -78,6 +78,7 @@ class FakeStore:
     keys: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     raises: Exception | None = None
+    force_ends: list[tuple[OperationKind, str]] = field(default_factory=list)  # by the next forced rollback
 
     def end(self, kind: OperationKind, operation_id: str, status: Status = Status.COMPLETED) -> None:
         self.operations[kind, operation_id].status = status
@@ -302,6 +303,8 @@ class FakeStore:
             return known
         if not params.force:
             self._check_free(instances)
+        for topic in self.force_ends:
+            self.end(*topic, Status.CANCELLED)
         rollback_id = f"rollback-{len(self.operations) + 1}"
         if key is not None:
             self.keys[key] = rollback_id
@@ -313,9 +316,9 @@ class FakeStore:
         topic = (operation.kind, operation.operation_id)
         repeated = topic in self.operations
         self.operations[topic] = operation
-        return Accepted(
-            result, [] if repeated else list(range(1, len(operation.instances) + 1)), repeated=repeated
-        )
+        changed, self.force_ends = self.force_ends, []
+        task_ids = [] if repeated else list(range(1, len(operation.instances) + 1))
+        return Accepted(result, task_ids, repeated=repeated, changed=changed)
 
 
 def _progress(operation: Operation) -> Progress:

@@ -182,3 +182,13 @@ async def test_stopping_lets_waiting_calls_go_with_the_present_status(api: ApiCl
         await api.http.app.shutdown()
     assert waiting.result().json["data"]["status"] == "pending"
     assert (await api.get(f"{path}?wait=60s")).json["data"]["status"] == "pending"
+
+
+async def test_an_operation_that_force_ended_lets_its_waiters_go(api: ApiClient) -> None:
+    path = await start(api, DEPLOYMENT_KIND)
+    store = watched(api)
+    waiting = asyncio.create_task(api.get(f"{path}?wait=60s"))
+    await store.read_again()
+    store.force_ends = [(DEPLOYMENT_KIND, "deploy-1")]
+    assert (await api.post("/v1/rollback/instance", INSTANCE_ROLLBACK | {"force": True})).status == 200
+    assert (await waiting).json["data"]["status"] == "cancelled"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
 
 import pytest
 
@@ -45,7 +46,7 @@ class Faulty:
         self._answer("load_tasks")
         return []
 
-    async def due_retries(self) -> list[int]:
+    async def due_retries(self, since: datetime) -> list[int]:
         return [1]
 
     async def open_tasks(self, agent_ids: list[str]) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.acceptance import Accepted
+from controller.core.acceptance import WHOLE, Accepted
 from controller.core.refusals import (
     DeployIdConflictError,
     IdempotencyKeyConflictError,
@@ -211,3 +211,15 @@ async def _at_once(times: int, call: Callable[[], Awaitable[Accepted[Any]]]) -> 
     async with asyncio.TaskGroup() as group:
         calls = [group.create_task(one()) for _ in range(times)]
     return [call.result() for call in calls]
+
+
+async def test_an_idempotency_key_is_free_again_after_a_day(ledger: Ledger) -> None:
+    await ledger.host("host-1", ["a", "b"], "v1")
+    first = await ledger.roll_back("a", "v0", "key-1")
+    ledger.clock.advance(24 * 3_600 - 1)
+    assert (await ledger.roll_back("a", "v0", "key-1")).result == first.result
+    ledger.clock.advance(1)
+    second = await ledger.roll_back("b", "v0", "key-1")
+    assert (second.result.rollback_id != first.result.rollback_id, second.repeated) == (True, False)
+    assert (await ledger.roll_back("b", "v0", "key-1")).result == second.result
+    assert (await ledger.store.rollback_status(first.result.rollback_id, WHOLE)).rollback_id

@@ -137,6 +137,14 @@ async def test_a_cancel_in_backoff_ends_at_once(ledger: Ledger) -> None:
 # force
 
 
+async def test_force_names_the_operations_that_it_ended(ledger: Ledger) -> None:
+    await ledger.host("host-1", ["a"], "v1")
+    await ledger.deploy("v2", ["a"])
+    forced = await ledger.roll_back("a", "v1", force=True)
+    assert list(forced.changed) == [(OperationKind.DEPLOYMENT, "d-v2")]
+    assert (await ledger.status("d-v2")).status is Status.CANCELLED
+
+
 async def test_force_supersedes_what_runs_and_waits_for_its_end(ledger: Ledger) -> None:
     host = await ledger.host("host-1", ["a"], "v1")
     old = await ledger.start("v2", "a", deploy_id="d1")

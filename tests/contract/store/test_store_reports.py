@@ -133,8 +133,9 @@ async def test_an_agent_cannot_report_for_another_one_s_task(ledger: Ledger) -> 
 async def test_reports_of_an_older_attempt_change_nothing(ledger: Ledger) -> None:
     host, task = await prepare(ledger)
     await host.work(task, [O.OK, O.FAILED], ended("v1", FailureCode.DOWNLOAD_FAILED))
+    failed_at = ledger.clock.now()
     ledger.clock.advance(10)
-    assert await ledger.store.due_retries() == [task.id]
+    assert await ledger.store.due_retries(failed_at) == [task.id]
     [second] = await ledger.dispatch([task.id])
     assert (second.attempt, second.retries_left, second.error_code) == (2, 2, None)
     await host.work(task)
@@ -142,6 +143,19 @@ async def test_reports_of_an_older_attempt_change_nothing(ledger: Ledger) -> Non
     await host.work(second)
     assert (await ledger.instance("d1", "a")).status is Status.COMPLETED
     assert (await ledger.history("a"))[1:] == [("v2", "deploy", "success")]
+
+
+async def test_an_overdue_retry_of_an_agent_that_is_away_is_not_looked_at_again_and_again(
+    ledger: Ledger,
+) -> None:
+    host, task = await prepare(ledger)
+    await host.work(task, [O.OK, O.FAILED], ended("v1", FailureCode.DOWNLOAD_FAILED))
+    ledger.clock.advance(10)
+    overdue_since = ledger.clock.now()
+    ledger.clock.advance(1)
+    assert await ledger.store.due_retries(overdue_since) == []
+    assert await ledger.store.missed_tasks(["host-1"]) == [task.id]  # it is back, and nobody said so
+    assert await ledger.store.missed_tasks(["host-2"]) == []
 
 
 async def test_a_new_attempt_counts_its_bytes_from_nothing(ledger: Ledger) -> None:
