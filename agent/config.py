@@ -5,7 +5,6 @@ A controller can name a version and a URL; what is run here, and where packages 
 here alone."""
 
 import ipaddress
-import re
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,14 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BeforeValidator,
     Field,
     SecretStr,
     model_validator,
 )
 
-from agent.download.address import Network
-from agent.download.policy import DownloadPolicy
 from agent.errors import TrustUnreadableError
 from agent.instance_config import (
     AbsolutePath,
@@ -39,6 +35,7 @@ from agent.instance_config import (
     SystemdDriver,
     TcpCheck,
 )
+from agent.package_config import PackagesSection, UnpackSection
 from agent.trust import REVOKED_DIR, TRUSTED_DIR, load_trust
 from agent.verify import Verification, VerificationPolicy
 from releasehand.model.fields import Name
@@ -62,15 +59,16 @@ __all__ = [
     "SystemdDriver",
     "TcpCheck",
     "TrustSection",
+    "UnpackSection",
     "VerificationSection",
     "find_trust_problems",
     "load_config",
+    "read_config",
     "read_token",
 ]
 
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_AGENT"
 MAX_TOKEN_CHARS: Final = 4_096
-_ALLOWED_HOST: Final = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:[0-9]{1,5})?|\[?[0-9A-Fa-f:.]+\]?")
 
 
 def _is_loopback(host: str) -> bool:
@@ -115,78 +113,6 @@ class ControllerSection(Section):
         if self.url.startswith("wss:") and self.ca_file is None:
             raise ValueError("needs ca_file: a wss link trusts that CA and no other")
         return self
-
-
-def _check_allowed_host(text: str) -> str:
-    if not _ALLOWED_HOST.fullmatch(text):
-        raise ValueError("must be NAME, NAME:PORT or .SUFFIX, without scheme or path")
-    return text.lower()
-
-
-def _check_proxy(url: str) -> str:
-    parts = urlsplit(url)
-    if url and (parts.scheme != "http" or not parts.hostname or not parts.port):
-        raise ValueError("must be http://HOST:PORT; what goes through it is HTTPS all the same")
-    if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("must carry no user, path, query or fragment")
-    return url
-
-
-def _read_network(value: object) -> object:
-    """Refuses host bits: whoever wrote them meant one address, or another network."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return ipaddress.ip_network(value)
-    except ValueError as exc:
-        raise ValueError(f"must be a network like 10.0.0.0/8: {exc}") from exc
-
-
-class PackagesSection(Section):
-    """Where packages may come from, how large and how slow they may be, and what is kept of them."""
-
-    ca_file: AbsolutePath | None = None
-    """Trusted for origins beside the system's authorities."""
-    allowed_hosts: tuple[Annotated[str, AfterValidator(_check_allowed_host)], ...] = ()
-    """`name`, `name:port` or `.suffix`; empty for every host. Redirects are held to it too."""
-    allow_private: bool = False
-    """Whether origins may have private addresses (RFC 1918, RFC 6598, fc00::/7)."""
-    allowed_networks: tuple[Annotated[Network, BeforeValidator(_read_network)], ...] = ()
-    """Addresses that are good whatever range they are of, loopback included."""
-    proxy: Annotated[str, AfterValidator(_check_proxy)] = ""
-    """http://HOST:PORT; "" for none. The environment's proxies are not looked at."""
-    max_bytes: int = Field(default=4 << 30, gt=0)
-    """The largest package."""
-    min_rate_bytes_s: int = Field(default=1024, ge=0)
-    """A download that stays below it for a minute is given up."""
-    limit_bytes_s: int = Field(default=0, ge=0)
-    """What all downloads together may take; 0 for no limit."""
-    reserve_bytes: int = Field(default=256 << 20, ge=0)
-    """What a download must leave free on the file system of state_dir."""
-    cache_bytes: int = Field(default=1 << 30, ge=0)
-    """Complete packages kept below state_dir for the next instance; 0 keeps none."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_none(cls, values: object) -> object:
-        if isinstance(values, dict) and values.get("ca_file") == "":
-            return {**values, "ca_file": None}
-        return values
-
-    def policy(self) -> DownloadPolicy:
-        """The same as the downloader takes it."""
-        return DownloadPolicy(
-            max_bytes=self.max_bytes,
-            min_rate_bytes_s=self.min_rate_bytes_s,
-            reserve_bytes=self.reserve_bytes,
-            extra_ca_file=self.ca_file,
-            allowed_hosts=self.allowed_hosts,
-            allow_private=self.allow_private,
-            allowed_networks=self.allowed_networks,
-            proxy=self.proxy,
-            cache_bytes=self.cache_bytes,
-            limit_bytes_s=self.limit_bytes_s,
-        )
 
 
 class VerificationSection(Section):
@@ -245,6 +171,7 @@ class AgentConfig(Section):
     """Lines for people, or one JSON object for each event."""
     controller: ControllerSection
     packages: PackagesSection = PackagesSection()
+    unpack: UnpackSection = UnpackSection()
     trust: TrustSection = TrustSection()
     instance: tuple[InstanceSection, ...] = Field(min_length=1)
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -254,16 +181,22 @@ class AgentConfig(Section):
 def load_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:
     """Read `file`, then the environment; look at every file it names. Raises ConfigError with all
     problems."""
-    config = load_settings(
+    config = read_config(file, environment)
+    if problems := list(_find_bad_files(config)):
+        raise ConfigError(problems)
+    return config
+
+
+def read_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:
+    """The same without a look at the files it names, which are not for everybody's eyes. Raises
+    ConfigError."""
+    return load_settings(
         AgentConfig,
         file=file,
         environment=environment,
         prefix=ENVIRONMENT_PREFIX,
         look_across=_look_across,
     )
-    if problems := list(_find_bad_files(config)):
-        raise ConfigError(problems)
-    return config
 
 
 def read_token(section: ControllerSection) -> str:

@@ -63,7 +63,8 @@ async def run_agent(
     """Run until SIGTERM or SIGINT. Attempts at work are left for the next start; services stay up.
 
     `jitter` gives numbers in [0, 1), by which pauses vary. `checkpoint` is told each move and effect right
-    after it happened; it is for tests that kill the agent there. Raises StateDirBusyError, JournalError, OSError, AttemptError when it cannot start."""
+    after it happened; it is for tests that kill the agent there. Raises StateDirBusyError, JournalError,
+    OSError, AttemptError when it cannot start."""
     clock = clock or SystemClock()
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_state_dir(config.state_dir), _stop_signals() as stopped:
@@ -73,7 +74,13 @@ async def run_agent(
         downloader = Downloader(config.state_dir / PACKAGES_NAME, policy=policy, clock=clock)
         boot_id = await asyncio.to_thread(_read_boot_id)
         try:
-            tools = Tools(fetcher=downloader, clock=clock, boot_id=boot_id, checkpoint=checkpoint)
+            tools = Tools(
+                fetcher=downloader,
+                clock=clock,
+                boot_id=boot_id,
+                limits=config.unpack.limits(),
+                checkpoint=checkpoint,
+            )
             instances = [_make_instance(section, config, journal, clock) for section in config.instance]
             executor = Executor(instances, tools)
             await _clear(downloader)

@@ -1,6 +1,6 @@
 """`releasehand-agent package …`: what the agent does with a package, as commands for those who make packages.
 
-Nothing here needs a running agent or its configuration; `verify` takes the host's rules where they are.
+Nothing here needs a running agent or its configuration; the host's rules count where it has some.
 """
 
 import asyncio
@@ -8,16 +8,16 @@ import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.download import Download
-    from agent.unpack import UnpackResult
+    from agent.unpack import Limits, UnpackResult
     from agent.verify import FetchSidecar, Request
 
 # Imports that cost time stand inside the commands, as in agent.__main__.
@@ -37,17 +37,27 @@ LimitEntries = Annotated[
 ]
 
 
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The agent.toml whose rules and limits count.")
+]
+
+
 @package_app.command()
 def unpack(
     file: Annotated[Path, typer.Argument(help="The package: .tar, .tar.gz, .tar.zst, .tar.xz or .zip.")],
     dest: Annotated[Path, typer.Argument(help="An empty directory, made where missing.")],
+    config: ConfigFile = None,
     limit_bytes: LimitBytes = None,
     limit_entries: LimitEntries = None,
 ) -> None:
-    """Unpack FILE into DEST. Exit code 0, or 1 with the reason: then DEST is empty."""
+    """Unpack FILE into DEST. Exit code 0, or 1 with the reason: then DEST is empty.
+
+    The limits are those of --config, of /etc/releasehand/agent.toml where that can be read, or the defaults;
+    an option counts before all of them."""
+    limits = _limits(_load_settings(config), limit_bytes, limit_entries)
     with _refusals():
         dest.mkdir(mode=0o755, exist_ok=True)
-        counts = asyncio.run(_unpack_file(file, dest, limit_bytes, limit_entries))
+        counts = asyncio.run(_unpack_file(file, dest, limits))
     typer.echo(f"unpacked {counts.entries} entries, {counts.total_bytes} bytes")
 
 
@@ -57,9 +67,7 @@ def verify(
     service: Annotated[str, typer.Option(help="The service that it is for; a signature names one.")] = "",
     version: Annotated[str, typer.Option(help="The version that it is; a signature names one.")] = "",
     sha256: Annotated[str, typer.Option(help="The digest that it must have.")] = "",
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="The agent.toml whose rules count.")
-    ] = None,
+    config: ConfigFile = None,
     limit_bytes: LimitBytes = None,
     limit_entries: LimitEntries = None,
 ) -> None:
@@ -73,38 +81,24 @@ def verify(
     from agent.verify import Request
 
     settings = _load_settings(config)
+    limits = _limits(settings, limit_bytes, limit_entries)
     request = Request(service=service, version=version, url=package, sha256=sha256)
     with _refusals():
-        digest, counts = asyncio.run(_verify(package, request, settings, limit_bytes, limit_entries))
+        digest, counts = asyncio.run(_verify(package, request, settings, limits))
     typer.echo(f"accepted: sha256 {digest}, {counts.entries} entries, {counts.total_bytes} bytes")
 
 
-async def _unpack_file(
-    file: Path, dest: Path, most_bytes: int | None, most_entries: int | None
-) -> "UnpackResult":
+async def _unpack_file(file: Path, dest: Path, limits: "Limits") -> "UnpackResult":
+    from agent.unpack import unpack
+
     with file.open("rb") as package:
-        return await _unpack(package, dest, most_bytes, most_entries)
-
-
-async def _unpack(
-    package: BinaryIO, dest: Path, most_bytes: int | None, most_entries: int | None
-) -> "UnpackResult":
-    from agent.unpack import Limits, unpack
-
-    limits = Limits()
-    limits = limits._replace(
-        total_bytes=most_bytes or limits.total_bytes, entries=most_entries or limits.entries
-    )
-    return await unpack(package, dest, limits)
+        return await unpack(package, dest, limits)
 
 
 async def _verify(
-    name: str,
-    request: "Request",
-    settings: "AgentConfig | None",
-    most_bytes: int | None,
-    most_entries: int | None,
+    name: str, request: "Request", settings: "AgentConfig | None", limits: "Limits"
 ) -> tuple[str, "UnpackResult"]:
+    from agent.unpack import unpack
     from agent.verify import VerificationPolicy, verify_package
 
     trust = settings.trust.policy_for(request.service) if settings else VerificationPolicy()
@@ -113,7 +107,7 @@ async def _verify(
             await verify_package(package, request, trust, fetch_sidecar)
             dest = Path(made) / "unpacked"
             dest.mkdir(mode=0o700)
-            return package.sha256, await _unpack(package.file, dest, most_bytes, most_entries)
+            return package.sha256, await unpack(package.file, dest, limits)
 
 
 @asynccontextmanager
@@ -159,23 +153,40 @@ async def _read_sidecar(name: str, suffix: str) -> bytes:
     return content
 
 
-def _load_settings(config: Path | None) -> "AgentConfig | None":
-    """The host's rules; None where this host has none that this user may read."""
-    from agent.config import load_config
-    from shared.settings import ConfigError
+def _limits(settings: "AgentConfig | None", most_bytes: int | None, most_entries: int | None) -> "Limits":
+    from agent.unpack import Limits
 
+    limits = settings.unpack.limits() if settings else Limits()
+    return limits.allowing(
+        total_bytes=most_bytes or limits.total_bytes, entries=most_entries or limits.entries
+    )
+
+
+def _load_settings(config: Path | None) -> "AgentConfig | None":
+    """The host's rules; None where this host has none that this user may read. The other files that they
+    name, such as the agent's token, need not be readable."""
     file = config or _DEFAULT_CONFIG
     if config is None and not os.access(file, os.R_OK):
-        if file.exists():
-            typer.echo(f"{file} cannot be read by this user: the default rules count", err=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            _say_unreadable(file)
         return None
+    from agent.config import read_config
+    from shared.settings import ConfigError
+
     try:
-        return load_config(file, os.environ)
+        return read_config(file, os.environ)
     except ConfigError as exc:
         typer.echo(f"{file} cannot be used:", err=True)
         for problem in exc.problems:
             typer.echo(f"  {problem}", err=True)
         raise typer.Exit(WRONG_USE) from None
+
+
+def _say_unreadable(file: Path) -> None:
+    """Raises FileNotFoundError, NotADirectoryError where there is nothing to be read."""
+    with suppress(PermissionError):  # of a folder above: there may be something
+        file.stat()
+    typer.echo(f"{file} cannot be read by this user: the default rules count", err=True)
 
 
 @contextmanager

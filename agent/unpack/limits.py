@@ -27,6 +27,11 @@ class Limits(NamedTuple):
     memory_bytes: int = 1024 * _MIB
     """Address space of the child (RLIMIT_AS), interpreter included. What it really uses stays far below."""
 
+    def allowing(self, *, total_bytes: int, entries: int) -> "Limits":
+        """The same for that much content and so many entries; names get more room with more entries."""
+        name_bytes = max(Limits().name_bytes, Limits().name_bytes * entries // Limits().entries)
+        return self._replace(total_bytes=total_bytes, entries=entries, name_bytes=name_bytes)
+
 
 class UnpackResult(NamedTuple):
     """What is in the destination now: `entries` as counted for Limits, `total_bytes` of file contents."""

@@ -11,7 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from releasehand.model.codes import FailureCode
+from tests.fakes.archives import file, tgz
+from tests.fakes.host import deploy
 from tests.fakes.hub import TOKEN, FakeHub, run_hub
+from tests.fakes.origin import content, run_origin
 
 MAX_IDLE_BYTES = 60 << 20
 
@@ -85,6 +89,25 @@ async def test_a_second_agent_with_the_same_state_is_refused_in_words(config: Pa
             assert f"process {first.pid} is an agent with this state directory" in said.decode()
             assert "Traceback" not in said.decode()
         assert first.returncode is None
+
+
+async def test_the_limits_of_the_host_count_whatever_is_commanded(
+    config: Path, hub: FakeHub, tmp_path: Path
+) -> None:
+    async with run_origin(tmp_path) as origin:
+        data = tgz(file("a"), file("b"))
+        url = origin.serve("/v1.tar.gz", content(data))
+        networks = f'ca_file = "{origin.ca_file}"\nallowed_networks = ["127.0.0.0/8"]'
+        tables = f"[unpack]\nmax_entries = 1\n[packages]\n{networks}\n[[instance]]"
+        config.write_text(config.read_text().replace("[[instance]]", tables))  # noqa: ASYNC240
+        async with agent(config):
+            await hub.wait_for_link(1)
+            command = deploy("v1", 1).model_copy(update={"url": url})
+            await hub.send(command)
+            end = (await hub.wait_for_end(command.ref)).end
+            assert end is not None
+            assert end.code is FailureCode.ARCHIVE_REFUSED
+            assert "it holds more than 1 entries" in end.message
 
 
 async def test_a_killed_agent_keeps_no_lock(config: Path, hub: FakeHub) -> None:

@@ -15,6 +15,20 @@ pytestmark = pytest.mark.slow
 GOOD = tgz(file("bin/run", mode=0o755), file("README"))
 EVIL = tgz(file("first"), symlink("out", "../../etc"))
 
+AGENT = """
+agent_id = "host-1"
+[controller]
+url = "ws://127.0.0.1:8444"
+token_file = "/nowhere/token"
+[unpack]
+max_entries = 2
+[[instance]]
+id = "web-1"
+service = "web"
+root = "/srv/web-1"
+driver = { type = "command", start = ["true"] }
+"""
+
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent", "package", *map(str, arguments)]
@@ -52,6 +66,32 @@ def test_limits_can_be_lowered(option: str, most: str, reason: str, package: Pat
     assert ended.returncode == 1
     assert reason in ended.stderr
     assert list((tmp_path / "dest").iterdir()) == []
+
+
+def test_the_limits_of_a_configuration_count_and_an_option_counts_before_them(
+    package: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(AGENT)
+    refused = run("unpack", package, tmp_path / "dest", "--config", config)
+    assert refused.returncode == 1
+    assert "more than 2 entries" in refused.stderr
+    assert run("verify", package, "--config", config).stderr == refused.stderr
+    ended = run("unpack", package, tmp_path / "dest", "--config", config, "--limit-entries", "3")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_configuration_that_is_not_right_is_told_with_all_its_problems(
+    package: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(AGENT.replace("max_entries = 2", "max_entries = 0\nmax_depth = 0"))
+    ended = run("unpack", package, tmp_path / "dest", "--config", config)
+    assert ended.returncode == 2
+    assert [line.split(":")[0].strip() for line in ended.stderr.splitlines()[1:]] == [
+        "unpack.max_entries",
+        "unpack.max_depth",
+    ]
 
 
 def test_a_destination_that_holds_something_keeps_it(package: Path, tmp_path: Path) -> None:
