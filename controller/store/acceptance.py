@@ -20,7 +20,16 @@ from controller.core.refusals import (
     UnknownServiceError,
 )
 from controller.core.task import Event, Task, TaskMove, cancel
-from releasehand.model import ENDED, PREVIOUS, FailureCode, OperationKind, Presence, Status, WaitingFor
+from releasehand.model import (
+    ENDED,
+    PREVIOUS,
+    EventKind,
+    FailureCode,
+    OperationKind,
+    Presence,
+    Status,
+    WaitingFor,
+)
 
 from . import events, history, moves, operations, sources, tasks
 from .operations import OperationName
@@ -99,10 +108,10 @@ async def accept(
     new = list(await conn.execute(_NEW.where(TASK.c.operation == operation).order_by(TASK.c.id)))
     await _name_successors(conn, held, new)
     accepted = events.of_operation(
-        operation, "accepted", now, message=f"{order.kind} of {service} {order.version}"
+        operation, EventKind.ACCEPTED, now, message=f"{order.kind} of {service} {order.version}"
     )
     await events.append(conn, [accepted])
-    await events.append_of_operation(conn, operation, "accepted", now)
+    await events.append_of_operation(conn, operation, EventKind.ACCEPTED, now)
     if any(task.status in ENDED for task in new):
         await _settle_stillborn(conn, operation, now)
     row = (await conn.execute(select(OPERATION).where(OPERATION.c.id == operation))).one()
@@ -206,7 +215,7 @@ async def _settle_stillborn(conn: AsyncConnection, operation: int, now: datetime
     failed = (TASK.c.operation == operation, TASK.c.status == Status.FAILED)
     stillborn = await tasks.fetch(conn, tasks.select_tasks().where(*failed))
     ends = [TaskMove(task, task, Event.FAILED, task.error_message) for task in stillborn]
-    await events.append(conn, events.of_moves(ends, now))
+    await events.append(conn, [row for end in ends for row in events.of_move(end, None, now, {})])
     await operations.settle(conn, [operation], now)
 
 

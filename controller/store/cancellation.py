@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.refusals import AlreadyEndedError
 from controller.core.task import cancel
-from releasehand.model import ENDED, OperationKind, Status
+from releasehand.model import ENDED, EventKind, OperationKind, Status
 
 from . import events, moves, tasks
 from .operations import find
@@ -31,7 +31,7 @@ async def cancel_operation(
     open_tasks = await tasks.fetch(conn, of_operation.with_for_update())
     changes = [moves.Change(move) for task in open_tasks if (move := cancel(task, now)) is not None]
     await conn.execute(update(OPERATION).where(OPERATION.c.id == operation.id).values(cancelled_at=now))
-    asked = events.of_operation(operation.id, "cancel_asked", now)
+    asked = events.of_operation(operation.id, EventKind.CANCEL_ASKED, now)
     await events.append(conn, [asked])
     changed = await moves.apply(conn, changes, now)
     status = (await find(conn, kind, operation_id)).status

@@ -55,7 +55,7 @@ async def apply(conn: AsyncConnection, changes: Sequence[Change], now: datetime)
     if not changes:
         return Changed()
     await tasks.move(conn, _merged(changes))
-    await events.append(conn, _events(changes, now))
+    await events.append(conn, await _events(conn, changes, now))
     await history.append(conn, _history(changes, now))
     await _update_instances(conn, changes, now)
     await sources.remember(conn, _deployed(changes), now)
@@ -78,16 +78,15 @@ def _merged(changes: Iterable[Change]) -> list[TaskMove]:
     return list(merged.values())
 
 
-def _events(changes: Iterable[Change], now: datetime) -> list[dict[str, Any]]:
+async def _events(conn: AsyncConnection, changes: Sequence[Change], now: datetime) -> list[dict[str, Any]]:
+    lost = [c.move.after.id for c in changes if not c.late and events.loses_track(c.move, c.report)]
+    since = await events.phases_since(conn, lost) if lost else {}
     rows: list[dict[str, Any]] = []
     for change in changes:
-        if change.report is not None:
-            rows += events.of_report(change.move.after, change.report, now)
-        if change.late:
-            rows.append(
-                events.of_task(change.move.after, "outcome_learned", now, message=change.move.message)
-            )
-        rows += events.of_moves([change.move], now)
+        if change.late and change.report is not None:
+            rows += events.of_truth(change.move.after, change.report, now, change.move.message)
+        else:
+            rows += events.of_move(change.move, change.report, now, since)
     return rows
 
 

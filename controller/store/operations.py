@@ -14,6 +14,7 @@ from controller.core.refusals import UnknownOperationError
 from releasehand.model import (
     ENDED,
     DeployStatus,
+    EventKind,
     OperationKind,
     Progress,
     RollbackStatus,
@@ -27,7 +28,12 @@ from .tables import INSTANCE, OPERATION, TASK
 OperationName = tuple[OperationKind, str]
 
 _CURRENT: Final = select(
-    OPERATION.c.id, OPERATION.c.kind, OPERATION.c.operation_id, OPERATION.c.status, OPERATION.c.ended_at
+    OPERATION.c.id,
+    OPERATION.c.kind,
+    OPERATION.c.operation_id,
+    OPERATION.c.status,
+    OPERATION.c.accepted_at,
+    OPERATION.c.ended_at,
 )
 _SETTLE: Final = (
     update(OPERATION)
@@ -51,20 +57,25 @@ async def settle(conn: AsyncConnection, operations: Iterable[int], now: datetime
     Call it in the transaction of the moves, after them."""
     names: list[OperationName] = []
     settled: list[dict[str, Any]] = []
-    ends: list[dict[str, Any]] = []
+    log: list[dict[str, Any]] = []
     for piece in tasks.chunks(sorted(set(operations))):
         counts = await _counts(conn, piece)
         for row in await conn.execute(_CURRENT.where(OPERATION.c.id.in_(piece))):
             status = derive_status(counts.get(row.id, {}))
             has_ended_now = status in ENDED and row.status not in ENDED
             if has_ended_now:
-                ends.append(events.of_operation(row.id, "ended", now, outcome=status))
+                took_s = (now - row.accepted_at).total_seconds()
+                log.append(
+                    events.of_operation(row.id, EventKind.ENDED, now, outcome=status, duration_s=took_s)
+                )
+            elif row.status == Status.PENDING and status is Status.IN_PROGRESS:
+                log.append(events.of_operation(row.id, EventKind.STARTED, now))
             ended_at = now if has_ended_now else row.ended_at
             settled.append({"key": row.id, "to_status": status, "to_ended_at": ended_at, "now": now})
             names.append((OperationKind(row.kind), row.operation_id))
     if settled:
         await conn.execute(_SETTLE, settled)
-    await events.append(conn, ends)
+    await events.append(conn, log)
     return names
 
 

@@ -36,6 +36,7 @@ from .instance import (
     ServiceVersions,
     VersionHistory,
 )
+from .log import EventKind, EventOutcome, ReleaseEvent, ReleaseLog
 from .rollback import (
     PREVIOUS,
     BatchRollbackParams,
@@ -88,6 +89,8 @@ __all__ = [
     "ErrorBody",
     "ErrorEnvelope",
     "ErrorType",
+    "EventKind",
+    "EventOutcome",
     "FailureCode",
     "FieldError",
     "HealthStatus",
@@ -106,6 +109,8 @@ __all__ = [
     "Phase",
     "Presence",
     "Progress",
+    "ReleaseEvent",
+    "ReleaseLog",
     "Request",
     "RollbackResult",
     "RollbackStatus",
