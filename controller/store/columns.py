@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, TypeDecorator
+from sqlalchemy.types import TypeEngine
 from sqlmodel import SQLModel
 
 NAMING = {
@@ -41,3 +42,15 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None or value.tzinfo is not None:
             return value  # type: ignore[no-any-return]
         return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+class Number(TypeDecorator[int]):
+    """A whole number up to 2**63 - 1. SQLite's INTEGER holds that, and no other key counts up; PostgreSQL's
+    holds half the digits."""
+
+    impl = Integer
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """What the column is made of."""
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else BigInteger())

@@ -3,25 +3,37 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import event, make_url, text
+from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.refusals import StoreUnavailableError
 
+from . import postgresql, sqlite
+
 READERS: Final = 4
-BUSY_TIMEOUT_MS: Final = 5_000
 _DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
 
+_UNAVAILABLE: Final = (
+    OperationalError,
+    InterfaceError,
+    PoolTimeoutError,
+    OSError,  # PostgreSQL: nobody listens, or nobody answers in time
+)
+
 ResultT = TypeVar("ResultT")
+
+
+class StaleMoveError(Exception):
+    """Somebody else wrote since it was read. Nothing of the transaction is kept: look again."""
 
 
 class Database:
@@ -38,30 +50,22 @@ class Database:
             raise ValueError(
                 "cannot keep the truth in memory: name a database file, as in sqlite:////var/lib/x.db"
             )
-        self._writer = self._engine(pool_size=1, begin="BEGIN IMMEDIATE")
-        self._readers = self._engine(pool_size=READERS, begin="BEGIN")
+        if not self.is_sqlite and find_spec("asyncpg") is None:
+            raise ValueError(
+                "cannot use PostgreSQL: its driver is missing; install releasehand-daemons[postgres]"
+            )
+        self._kind = sqlite if self.is_sqlite else postgresql
+        self._writer = self._kind.make_engine(self.url, pool_size=1, writes=True)
+        self._readers = self._kind.make_engine(self.url, pool_size=READERS, writes=False)
         self._writing = asyncio.Lock()
-
-    def _engine(self, *, pool_size: int, begin: str) -> AsyncEngine:
-        engine = create_async_engine(self.url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
-        if self.is_sqlite:
-            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(engine.sync_engine, "begin", lambda conn: conn.exec_driver_sql(begin))
-        return engine
 
     async def check(self) -> None:
         """Raises StoreUnavailableError unless an acknowledged commit survives a power cut here (security.md
         0.3)."""
-        if not self.is_sqlite:
-            return
-        async with self.read() as conn:
-            journal = (await conn.execute(text("PRAGMA journal_mode"))).scalar_one()
-            synchronous = (await conn.execute(text("PRAGMA synchronous"))).scalar_one()
-        if (journal, synchronous) != ("wal", 2):
-            raise StoreUnavailableError(
-                f"cannot use {self.url.database}: SQLite runs with journal_mode={journal} and"
-                f" synchronous={synchronous}, not WAL and FULL; put the file on a local file system"
-            )
+        async with self.write() as conn:
+            weakness = await self._kind.find_weakness(conn)
+        if weakness:
+            raise StoreUnavailableError(f"cannot use {self.url.database}: {weakness}")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -73,7 +77,8 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, durable when the block has been left; undone if it raises. Raises
-        StoreUnavailableError. Not safe to cancel: see `carry_through`."""
+        StoreUnavailableError; StaleMoveError if another writer came in between. Not safe to cancel: see
+        `carry_through`."""
         with _translated():
             async with self._writing, self._writer.begin() as conn:
                 yield conn
@@ -102,32 +107,24 @@ async def carry_through(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     return task.result()
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        "foreign_keys=ON",
-        "temp_store=MEMORY",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
 class _translated:  # noqa: N801 - used like a function
-    """Translate what the driver raises when the database cannot be used; a bug in a statement passes
-    through."""
+    """Translate what the driver raises when the database cannot be used, or when somebody else wrote; a bug
+    in a statement passes through."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if exc is None:
+            return
+        state = postgresql.sql_state(exc)
+        if state in postgresql.CONFLICTS:
+            raise StaleMoveError(_first_line(exc)) from exc
         if (
-            isinstance(exc, (OperationalError, InterfaceError, PoolTimeoutError))
+            isinstance(exc, _UNAVAILABLE)
             or type(exc) is DatabaseError  # SQLite: no database, or a damaged one
             or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
+            or postgresql.is_unusable(state)
         ):
             raise StoreUnavailableError(f"cannot use the database: {_first_line(exc)}") from exc
 
@@ -138,14 +135,11 @@ def _first_line(exc: BaseException) -> str:
 
 
 def make_directory(url: str) -> None:
-    """Make a SQLite file, 0600, and its folder, 0700, where they are missing: package URLs stand in it with
-    their secrets. SQLite gives the files beside it the same mode. Raises StoreUnavailableError."""
+    """Make a SQLite file and its folder where they are missing. Raises StoreUnavailableError."""
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    if parsed.get_backend_name() != "sqlite":
         return
-    file = Path(parsed.database)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.touch(mode=0o600)
+        sqlite.make_file(parsed)
     except OSError as exc:
-        raise StoreUnavailableError(f"cannot use {file}: {exc.strerror or exc}") from exc
+        raise StoreUnavailableError(f"cannot use {parsed.database}: {exc.strerror or exc}") from exc

@@ -1,5 +1,6 @@
 """Bringing a database to the newest schema: Alembic, run by the controller itself at its start."""
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +32,19 @@ async def migrate(database: Database) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    config = alembic_config(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    heads, known = _revisions()
     found = MigrationContext.configure(connection).get_current_heads()
+    if frozenset(found) == heads:
+        return
     if strange := [revision for revision in found if revision not in known]:
         raise StoreUnavailableError(
             f"cannot use this database: it has schema {strange[0]} of a newer release; install that release"
         )
-    command.upgrade(config, "head")
+    command.upgrade(alembic_config(connection), "head")
+
+
+@cache
+def _revisions() -> tuple[frozenset[str], frozenset[str]]:
+    """The newest ones, and all of them."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return frozenset(scripts.get_heads()), frozenset(script.revision for script in scripts.walk_revisions())

@@ -56,7 +56,7 @@ from . import (
     stats,
     tasks,
 )
-from .engine import Database, carry_through, make_directory
+from .engine import Database, StaleMoveError, carry_through, make_directory
 from .schema import migrate
 
 TRIES: Final = 5
@@ -97,7 +97,7 @@ class Store:
         for _ in range(TRIES - 1):
             try:
                 return await self._write_once(change)
-            except tasks.StaleMoveError:
+            except StaleMoveError:
                 continue
         return await self._write_once(change)
 

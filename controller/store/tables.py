@@ -3,14 +3,13 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Column, Index, String, Table, Text, UniqueConstraint, text
 from sqlmodel import Field
 
-from .columns import Row, UtcDateTime
+from .columns import Number, Row, UtcDateTime
 
 OPEN_SQL: Final = "status IN ('pending', 'in_progress')"
 BACKOFF_SQL: Final = "retry_at IS NOT NULL"
-BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only in an INTEGER key
 
 
 def _time(*, nullable: bool = False, index: bool = False) -> Any:
@@ -29,14 +28,14 @@ class AgentRow(Row, table=True):
     version: str
     boot_id: str
     presence: str
-    session_epoch: int
+    session_epoch: int = Field(sa_type=Number)
     incarnation: str
-    last_n: int  # newest recorded report of this incarnation
+    last_n: int = Field(sa_type=Number)  # newest recorded report of this incarnation
     facts: dict[str, str] = Field(sa_column=Column("facts", JSON, nullable=False))
     first_seen_at: datetime = _time()
     presence_changed_at: datetime = _time()
     last_heartbeat_at: datetime = _time()
-    rejected_reports: int = 0
+    rejected_reports: int = Field(default=0, sa_type=Number)
 
 
 class InstanceRow(Row, table=True):
@@ -52,7 +51,7 @@ class InstanceRow(Row, table=True):
     agent_id: str = Field(foreign_key="agent.agent_id")
     service: str
     port: int
-    generation: int
+    generation: int = Field(sa_type=Number)
     active_release: str
     active_version: str
     active_sha256: str
@@ -67,7 +66,7 @@ class InstanceRow(Row, table=True):
         str  # what the controller recorded as live; differs from the active one while there is drift
     )
     expected_sha256: str
-    unknown_task: int | None = None  # its outcome is unknown, and the host has not spoken since
+    unknown_task: int | None = Field(default=None, sa_type=Number)  # the host has not spoken since
     retired_at: datetime | None = _time(nullable=True)
     updated_at: datetime = _time()
 
@@ -82,7 +81,7 @@ class OperationRow(Row, table=True):
         Index("ix_operation_kind_ended_at", "kind", "ended_at", "status"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=Number)
     kind: str
     operation_id: str
     caller: str
@@ -125,14 +124,14 @@ class TaskRow(Row, table=True):
         Index("ix_task_agent_id", "agent_id", sqlite_where=text(OPEN_SQL), postgresql_where=text(OPEN_SQL)),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
-    operation: int = Field(foreign_key="operation.id")
+    id: int | None = Field(default=None, primary_key=True, sa_type=Number)
+    operation: int = Field(foreign_key="operation.id", sa_type=Number)
     kind: str
     operation_id: str
     service: str
     instance_id: str = Field(foreign_key="instance.instance_id")
     agent_id: str
-    generation: int
+    generation: int = Field(sa_type=Number)
     target_version: str
     package_url: str = Field(sa_column=Column("package_url", Text, nullable=False))
     package_sha256: str
@@ -142,13 +141,13 @@ class TaskRow(Row, table=True):
     deadline_at: datetime = _time()
     activation_bound_s: float
     status: str
-    attempt: int
+    attempt: int = Field(sa_type=Number)
     phase: str | None = None
     waiting_for: str | None = None
     error_code: str | None = None
     error_message: str = Field(sa_column=Column("error_message", Text, nullable=False))
     result: str | None = None
-    retries_left: int
+    retries_left: int = Field(sa_type=Number)
     last_code: str | None = None
     bytes_done: int = Field(sa_column=Column("bytes_done", BigInteger, nullable=False))
     bytes_total: int = Field(sa_column=Column("bytes_total", BigInteger, nullable=False))
@@ -158,8 +157,8 @@ class TaskRow(Row, table=True):
     closes_at: datetime = _time()
     retry_at: datetime | None = _time(nullable=True)
     cancel_asked_at: datetime | None = _time(nullable=True)
-    superseded_by: int | None = None
-    behind: int | None = None
+    superseded_by: int | None = Field(default=None, sa_type=Number)
+    behind: int | None = Field(default=None, sa_type=Number)
 
 
 class EventRow(Row, table=True):
@@ -168,15 +167,15 @@ class EventRow(Row, table=True):
     __tablename__ = "event"
     __table_args__ = (Index("ix_event_operation", "operation", "id"),)
 
-    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    id: int | None = Field(default=None, primary_key=True, sa_type=Number)
     at: datetime = _time()
     event: str
-    operation: int | None = None
-    task: int | None = None
+    operation: int | None = Field(default=None, sa_type=Number)
+    task: int | None = Field(default=None, sa_type=Number)
     instance_id: str = ""
     agent_id: str = ""
-    generation: int = 0
-    attempt: int = 0
+    generation: int = Field(default=0, sa_type=Number)
+    attempt: int = Field(default=0, sa_type=Number)
     phase: str = ""
     outcome: str = ""
     duration_s: float | None = None
@@ -190,7 +189,7 @@ class HistoryRow(Row, table=True):
     __tablename__ = "version_history"
     __table_args__ = (Index("ix_version_history_instance_id", "instance_id", "id"),)
 
-    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    id: int | None = Field(default=None, primary_key=True, sa_type=Number)
     instance_id: str
     service: str
     version: str

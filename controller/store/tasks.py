@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controller.core.task import Task, TaskMove
 from releasehand.model import FailureCode, OperationKind, Phase, Status, TaskResult, WaitingFor
 
+from .engine import StaleMoveError
 from .tables import TASK
 
 MAX_ID: Final = 2**63 - 1
@@ -79,10 +80,6 @@ _MOVE: Final = (
 )
 
 
-class StaleMoveError(Exception):
-    """Somebody else moved a task since it was read. Nothing of the transaction is kept: look again."""
-
-
 def chunks(names: Sequence[Any]) -> Iterable[Sequence[Any]]:
     """`names` in pieces that fit into one statement."""
     for start in range(0, len(names), CHUNK):
@@ -119,9 +116,24 @@ async def move(conn: AsyncConnection, moves: Sequence[TaskMove]) -> None:
     """Store every move, or raise StaleMoveError if a row is no longer what the move started from."""
     if not moves:
         return
+    counted = conn.dialect.supports_sane_multi_rowcount  # asyncpg counts no rows over a batch
+    if not counted:
+        found = await load(conn, [move.before.id for move in moves])
+        moved = sum(_is_as_read(found.get(move.before.id), move.before) for move in moves)
+        _require_all(moved, len(moves))
     result = await conn.execute(_MOVE, [_parameters(move) for move in moves])
-    if result.rowcount != len(moves):
-        raise StaleMoveError(f"{len(moves) - result.rowcount} of {len(moves)} tasks had moved")
+    if counted:
+        _require_all(result.rowcount, len(moves))
+
+
+def _require_all(moved: int, asked: int) -> None:
+    if moved != asked:
+        raise StaleMoveError(f"{asked - moved} of {asked} tasks had moved")
+
+
+def _is_as_read(found: Task | None, before: Task) -> bool:
+    """Of a row that is locked: as it is now, it stays until the move."""
+    return found is not None and all(getattr(found, name) == getattr(before, name) for name in _COMPARED)
 
 
 def _parameters(move: TaskMove) -> dict[str, Any]:
