@@ -2,11 +2,12 @@
 
 import asyncio
 import hashlib
+import io
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from aiofiles.threadpool import wrap
 
@@ -14,11 +15,29 @@ from agent.download.record import PartialRecord, read_record, write_record
 from agent.errors import disk_errors
 from agent.finish import finish
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 SUFFIX: Final = ".partial"
 RECORD_SUFFIX: Final = ".partial.json"
 _SLICE_BYTES: Final = 32 * 1024 * 1024  # what a thread hashes in one go; a cancel waits that long
 _READ_BYTES: Final = 256 * 1024
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class HashingFile(io.FileIO):
+    """A file that hashes what is written, in the thread that writes it."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, "r+")
+        self.digest = hashlib.sha256()
+
+    def write(self, block: "ReadableBuffer") -> int:
+        """Write some of `block`, and hash that; return how much it was. Blocks; raises OSError."""
+        view = memoryview(block)
+        written = super().write(view)
+        self.digest.update(view[:written])
+        return written
 
 
 class PartialFile:
@@ -28,36 +47,31 @@ class PartialFile:
     its descriptor must not be closed, and its number given to another file, meanwhile. Raises NoSpaceError
     and HostError."""
 
-    def __init__(self, path: Path, record: PartialRecord, file: BinaryIO, size_bytes: int) -> None:
+    def __init__(self, path: Path, record: PartialRecord, file: HashingFile, size_bytes: int) -> None:
         """Use `open_partial`."""
         self.path, self.record, self.size_bytes = path, record, size_bytes
         self._file = file
         self._writer = wrap(file)
-        self._digest = hashlib.sha256()
 
     @property
     def sha256(self) -> str:
         """Of everything in the file so far."""
-        return self._digest.hexdigest()
+        return self._file.digest.hexdigest()
 
     async def rehash(self) -> None:
         """Hash what an earlier fetch left in the file; before the first `append`."""
-        self._digest = await hash_file(self._file, self.path, end=self.size_bytes)
+        self._file.digest = await hash_file(self._file, self.path, end=self.size_bytes)
 
     async def append(self, block: memoryview) -> None:
-        """Write all of `block` and hash it, in threads."""
+        """Write all of `block` and hash it, in a thread."""
         with disk_errors(self.path):
             await finish(self._append(block))
 
     async def _append(self, block: memoryview) -> None:
-        hashing = asyncio.to_thread(self._digest.update, block)
-        async with asyncio.TaskGroup() as group:  # both let go of the interpreter while they work
-            hashed = group.create_task(hashing)
-            while block:
-                written = await self._writer.write(block)
-                self.size_bytes += written
-                block = block[written:]
-            await hashed
+        while block:
+            written = await self._writer.write(block)
+            self.size_bytes += written
+            block = block[written:]
 
     async def describe(self, record: PartialRecord) -> None:
         """Remember what the origin says of the package, if a later fetch could use it."""
@@ -70,7 +84,7 @@ class PartialFile:
         """Begin again."""
         with disk_errors(self.path):
             await finish(asyncio.to_thread(self._truncate))
-        self._digest, self.size_bytes = hashlib.sha256(), 0
+        self._file.digest, self.size_bytes = hashlib.sha256(), 0
 
     def _truncate(self) -> None:
         os.ftruncate(self._file.fileno(), 0)
@@ -113,12 +127,12 @@ def open_partial(path: Path, record: PartialRecord) -> PartialFile:
                 return _reopen(path, found)
         remove_partial(path)
         fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        return PartialFile(path, record, os.fdopen(fd, "r+b", buffering=0), 0)
+        return PartialFile(path, record, HashingFile(fd), 0)
 
 
 def _reopen(path: Path, record: PartialRecord) -> PartialFile:
     fd = os.open(path, _FLAGS)
-    file = os.fdopen(fd, "r+b", buffering=0)
+    file = HashingFile(fd)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         file.close()

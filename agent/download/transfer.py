@@ -6,6 +6,7 @@ from typing import Final
 
 import aiohttp
 
+from agent.download.body import open_body
 from agent.download.flight import Progress
 from agent.download.origin import open_package
 from agent.download.pace import Pace, Throttle
@@ -132,21 +133,25 @@ class Transfer:
         return True
 
     async def _receive(self, response: aiohttp.ClientResponse, total: int | None) -> None:
+        body = open_body(response, silent_s=self._policy.read_timeout_s)
         done = self._partial.size_bytes
         self._progress(done, total)
         try:
-            while chunk := await self._read(response):
-                done += len(chunk)
-                self._received += len(chunk)
+            while size := await body.read_into(self._next_view()):
+                self._filled += size
+                self._received += size
+                done += size
                 self._check_size(done)
                 if total is not None and done > total:
                     raise DownloadTooLargeError(
                         self._shown, f"more came than the {total} bytes it should have"
                     )
                 self._pace.check(self._received)
-                await self._store(chunk, total)
+                if self._filled == _BLOCK_BYTES:
+                    await self._flush()
+                    self._claim_rest(total)
                 self._progress(done, total)
-                self._pace.excuse(await self._throttle.take(len(chunk)))
+                self._pace.excuse(await self._throttle.take(size))
         except BaseException as exc:
             if not isinstance(exc, _USELESS):
                 await self._flush()
@@ -156,19 +161,10 @@ class Transfer:
         finally:
             await self._settle()
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    def _next_view(self) -> memoryview:
+        """Where the next bytes go: the rest of the block, or as much of it as the limit lets come at once."""
         most = self._throttle.read_bytes
-        return await (response.content.readany() if most < 0 else response.content.read(most))
-
-    async def _store(self, chunk: bytes, total: int | None) -> None:
-        rest = memoryview(chunk)
-        while rest:
-            taken = min(len(rest), _BLOCK_BYTES - self._filled)
-            self._buffer[self._filled : self._filled + taken] = rest[:taken]
-            self._filled, rest = self._filled + taken, rest[taken:]
-            if self._filled == _BLOCK_BYTES:
-                await self._flush()
-                self._claim_rest(total)
+        return self._buffer[self._filled :] if most < 0 else self._buffer[self._filled :][:most]
 
     async def _flush(self) -> None:
         """Have the block written while the next one comes; two of them is all that is held."""
