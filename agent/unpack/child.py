@@ -66,7 +66,7 @@ def unpack(reader: Reader, destination_fd: int, limits: Limits) -> Tree:
         for entry in reader:
             if tree.add(entry):
                 _make(entry, reader, writer)
-        tree.check_links()
+        tree.check_whole()
         for path, target in tree.links.items():
             writer.make_symlink(path, target)
     finally:

@@ -12,7 +12,7 @@ _MAX_STEPS: Final = 5_000_000  # parts looked at for all links together: some te
 
 
 class Tree:
-    """Grows by `add`; `check_links` must pass before any symlink is made.
+    """Grows by `add`; `check_whole` must pass before any symlink is made.
 
     One flat table from path to what is there: 200,000 entries must fit into a few tens of MiB.
     """
@@ -22,6 +22,7 @@ class Tree:
         self._nodes: dict[str, Kind | str] = {"": Kind.DIRECTORY}  # a string is a symlink's target
         self._spelled: dict[str, str] = {}  # paths beyond ASCII by what they look like
         self._known_directory = ""
+        self._has_file = False
         self._name_bytes = self._steps = 0
         self.links: dict[str, str] = {}
         """The symlinks in archive order: where, and the text of the target."""
@@ -53,6 +54,7 @@ class Tree:
     def _node(self, entry: Entry, path: str) -> Kind | str:
         match entry.kind:
             case Kind.FILE:
+                self._has_file = True
                 self.total_bytes += entry.size_bytes
                 if self.total_bytes > self._limits.total_bytes:
                     raise RefusedError(
@@ -99,14 +101,17 @@ class Tree:
         if self._name_bytes > self._limits.name_bytes:
             raise RefusedError(f"its names alone are more than {self._limits.name_bytes} bytes")
 
-    def check_links(self) -> None:
+    def check_whole(self) -> None:
         """Resolve every symlink against the finished tree. Raises RefusedError for one that leads out or in
-        a circle.
+        a circle, and for a tree of nothing but directories: a release of it would put nothing in the place of
+        a service, which nobody means.
 
         A link to a name that does not exist is fine as long as the name is inside: it leads nowhere.
         """
         for path, target in self.links.items():
             self._resolve(path, target)
+        if not self.links and not self._has_file:
+            raise RefusedError("it holds no file")
 
     def _resolve(self, path: str, target: str) -> None:
         if target.startswith("/"):

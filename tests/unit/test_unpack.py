@@ -192,7 +192,6 @@ def stated_sum(member: Member) -> int:
 
 
 HARMLESS = {
-    "no entries": tgz(),
     "the destination itself": tgz(directory("./"), file("./a")),
     "no directory entries": tgz(file("a/b/c")),
     "directories after their files": tgz(file("a/b"), directory("a")),
@@ -223,6 +222,8 @@ HARMLESS = {
     "links inside": tgz(
         file("a/f"), symlink("b/l", "../a/f"), symlink("c", "b/./l"), symlink("d", "."), hardlink("e", "a/f")
     ),
+    "links alone": tgz(symlink("a", "b"), symlink("d/c", "../a")),
+    "an empty file alone": tgz(file("a", b"")),
     "link before its file": tgz(symlink("a", "b"), file("b")),
     "huge file as base-256": tgz(Member(b"a", b"xyz", fields=((124, b"\x80" + bytes(10) + b"\x03"),))),
     "spaces in numbers": tgz(Member(b"a", b"xyz", fields=((124, b"          3 "), (100, b"   755 \0")))),

@@ -34,7 +34,6 @@ A, B = Item(b"a"), Item(b"b")
 
 
 HARMLESS: Mapping[str, tuple[bytes, Mapping[str, object]]] = {
-    "nothing": (zipped(), {}),
     "stored": (zipped(Item(b"a", method=0)), {"a": CONTENT}),
     "directories": (zipped(Item(b"d/", b"", 0, 0o040755), Item(b"d/a")), {"d/a": CONTENT}),
     "a directory that deflates nothing": (

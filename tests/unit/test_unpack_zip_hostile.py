@@ -66,6 +66,8 @@ def quoted_overlap(names: int) -> bytes:
 
 
 REFUSED: Mapping[str, tuple[bytes, str]] = {
+    "nothing": (zipped(), "it holds no file"),
+    "directories alone": (zipped(Item(b"d/", b"", 0, 0o040755)), "it holds no file"),
     "parent": (zipped(Item(b"../evil")), "leads out of the destination"),
     "absolute": (zipped(Item(b"/tmp/evil")), "is absolute"),
     "drive": (zipped(Item(b"C:\\evil")), "holds a backslash"),
