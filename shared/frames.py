@@ -258,6 +258,10 @@ def decode_from_controller(text: str | bytes) -> ControllerFrame:
 
 
 def _decode(adapter: TypeAdapter[FrameT], text: str | bytes) -> FrameT:
+    # PostgreSQL takes no NUL in a text, and JSON can spell one in this way only.
+    text = (
+        text.replace("\\u0000", "\\ufffd") if isinstance(text, str) else text.replace(b"\\u0000", b"\\ufffd")
+    )
     try:
         return adapter.validate_json(text)
     except ValidationError as exc:
