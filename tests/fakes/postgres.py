@@ -69,6 +69,11 @@ class Postgres:
             await connected.close()
         return self.url(database)
 
+    def command(self, database: str, *statements: str) -> None:
+        """Run statements, each in a transaction of its own."""
+        words = [word for statement in statements for word in ("-c", statement)]
+        _run([_program("psql"), "-q", "-h", str(self.folder), "-U", OWNER, "-d", database, *words])
+
     def crash(self) -> None:
         """SIGKILL of every process of it at once: what it has not written by then is lost."""
         leader = psutil.Process(self.server.pid)
