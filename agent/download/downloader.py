@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from agent.download.record import PartialRecord
 from agent.download.room import Room
 from agent.download.sidecar import fetch_sidecar
 from agent.download.transfer import Transfer
-from agent.errors import NoSpaceError, disk_errors
+from agent.errors import HostError, NoSpaceError, disk_errors
 from agent.finish import finish
 from releasehand.model.codes import TRANSIENT
 from shared.clock import Clock
@@ -83,8 +84,11 @@ class Downloader:
 
     async def clear(self) -> None:
         """Remove what an agent that died left here and no fetch can go on with; call it before the first
-        `fetch`. Raises NoSpaceError, HostError."""
+        `fetch`. Reads the certificate authorities too, so that the first fetch need not wait for it (0.05 s).
+        Raises NoSpaceError, HostError."""
         await asyncio.to_thread(self._cache.tidy)
+        with suppress(HostError, NoSpaceError):  # the next fetch tries again, and says what is wrong
+            await self._ready(tidied=True)
 
     def suspend(self) -> None:
         """The agent is about to stop: downloads that are cancelled from now on leave what came to the next
@@ -100,10 +104,11 @@ class Downloader:
         if self._session is not None:
             await self._session.close()
 
-    async def _ready(self) -> aiohttp.ClientSession:
+    async def _ready(self, *, tidied: bool = False) -> aiohttp.ClientSession:
         async with self._opening:
             if self._session is None:
-                await self.clear()
+                if not tidied:
+                    await asyncio.to_thread(self._cache.tidy)
                 with disk_errors(self._policy.extra_ca_file or self._directory):
                     self._session = await open_session(self._policy, self._resolve)
             return self._session
