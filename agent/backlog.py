@@ -70,6 +70,8 @@ class Backlog:
                 if self._waiting:
                     self.stop.clear()
                     self.working = self._waiting.popleft()
+                    if self._waiting and self.working.cancellable:
+                        self.stop.set()  # it was replaced before the agent was killed
                     return self.working
                 self._filled.clear()
 

@@ -25,19 +25,35 @@ async def change_for(instance: Instance, record: AttemptRecord, *, log_tail: str
     seen = await instance.observe()
     unwell = bool(active.release) and seen.state is not ServiceState.RUNNING
     failure = record.failure
+    message = describe_end(record, active, trouble)
+    broken = _breaks(record, message)
     end = AttemptEnd(
         code=failure.code if failure else None,
-        message=describe_end(record, active, trouble),
+        message=message,
         result=record.result if record.phase is Phase.DONE else None,
         active=active,
         state=seen.state,
         reason=shorten(seen.detail, MAX_MESSAGE_CHARS) if unwell else "",
+        broken=bool(await instance.journal.broken(instance.id) if broken is None else broken),
         releases=_marked(kept, marks),
         sha256=record.sha256,
         log_tail=log_tail,
     )
-    broken = {Phase.DONE: "", Phase.REVERTED: "", Phase.BROKEN: end.message}.get(record.phase)
     return Change(record.model_copy(update={"end": end}), releases=marks, broken=broken)
+
+
+def _breaks(record: AttemptRecord, message: str) -> str | None:
+    """Why the instance is broken from now on, "" if it is whole, None if this end says nothing about that:
+    what an attempt left as it was is not better for it."""
+    match record.phase:
+        case Phase.DONE:
+            return ""
+        case Phase.REVERTED if not record.untouched:
+            return ""
+        case Phase.BROKEN:
+            return message
+        case _:
+            return None
 
 
 def _marks_for(record: AttemptRecord, kept: Sequence[Kept]) -> tuple[ReleaseMark, ...]:

@@ -142,6 +142,7 @@ class AttemptEnd(Part):
     active: Active
     state: ServiceState = ServiceState.UNKNOWN
     reason: Text = ""  # why the service is not well, "" when it is
+    broken: bool = False  # by this attempt, or still by one before it
     releases: Many[Kept] = []
     sha256: str = ""  # of the package, once known
     log_tail: str = Field(default="", max_length=MAX_LOG_TAIL_CHARS)

@@ -173,7 +173,7 @@ def _spoken(name: str, report: Move, now: datetime) -> dict[str, Any]:
         "to_releases": [kept.model_dump(mode="json") for kept in end.releases],
         "to_state": end.state,
         "to_reason": end.reason,
-        "to_broken": report.entered is Phase.BROKEN,
+        "to_broken": end.broken,
         "to_unknown_task": None,
         "to_updated_at": now,
     }

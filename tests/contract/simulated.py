@@ -300,6 +300,7 @@ class SimulatedAgent:
                 releases=self._kept(copy),
                 sha256=digest(copy.service, execute.version),
                 state=copy.state,
+                broken=entered is Phase.BROKEN,
             )
         move = Move(
             **execute.ref.model_dump(),

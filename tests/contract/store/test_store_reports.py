@@ -63,6 +63,14 @@ async def test_the_log_of_a_failed_attempt_is_kept(ledger: Ledger) -> None:
     assert [(row["task"], row["attempt"], row["message"]) for row in kept] == [(task.id, 1, "line 1\nline 2")]
 
 
+@pytest.mark.parametrize("broken", [True, False])
+async def test_the_host_alone_says_whether_an_instance_is_broken(ledger: Ledger, broken: bool) -> None:
+    host, task = await prepare(ledger)
+    await host.work(task, [O.OK, O.FAILED], ended("v1", FailureCode.HOST_ERROR, broken=broken))
+    [row] = await ledger.rows(INSTANCE)
+    assert row["broken"] is broken  # an attempt that fails before it changes anything mends nothing
+
+
 async def test_a_second_copy_changes_nothing_and_is_acknowledged(ledger: Ledger) -> None:
     host, task = await prepare(ledger)
     moves = host.moves(task, FULL)
