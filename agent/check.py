@@ -113,6 +113,8 @@ class HttpProbe:
                 status, body = response.status, await _read_some(response)
         except TimeoutError:
             return False, f"none within {self._timeout_s:g} s"
+        except aiohttp.ClientSSLError as exc:  # an errno of OpenSSL's is no errno of the system's
+            return False, f"no connection: {_escape(str(exc))}"
         except aiohttp.ClientConnectorError as exc:  # its own words speak of TLS where there is none
             known = exc.errno is not None and exc.errno in errno.errorcode
             why = os.strerror(exc.errno or 0) if known else str(exc.os_error)

@@ -1,10 +1,12 @@
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 
 from agent.check import CommandProbe, HttpProbe, Probe, ServiceCheck, TcpProbe
@@ -145,6 +147,17 @@ async def test_where_no_process_is_seen_the_answers_alone_count() -> None:
 async def test_nobody_listening_is_told(unused_tcp_port: int) -> None:
     probe = HttpProbe(f"http://127.0.0.1:{unused_tcp_port}/")
     assert await probe.ask("v2") == (False, "no connection: Connection refused")
+
+
+async def test_a_certificate_that_does_not_verify_is_named_as_the_cause() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        good, answer = await HttpProbe(f"https://localhost:{port}/").ask("v2")
+    assert not good
+    assert "certificate verify failed" in answer
 
 
 async def test_a_redirect_is_no_good_answer_and_is_not_followed() -> None:
