@@ -17,6 +17,7 @@ demo: $(ready)  ## deploy, break, revert and roll back on this machine (KEEP=1 l
 	@$(python) -m demo
 
 test: $(ready)  ## all that a contributor must pass
+	@scripts/postgresql.sh
 	@$(python) scripts/stages.py lint unit integration faults browser
 
 check: $(ready)  ## lint, types, import contracts and the quick unit tests, for use while writing

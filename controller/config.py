@@ -3,9 +3,10 @@
 import ipaddress
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
@@ -21,6 +22,8 @@ MAX_TOKEN_CHARS: Final = 4_096
 _API_HOST: Final = "127.0.0.1"
 _HUB_HOST: Final = "0.0.0.0"
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})
+_POSTGRESQL: Final = ("postgresql", "postgres")
+_VERIFIED: Final = frozenset({"verify-ca", "verify-full"})
 _FLAG: Final = TypeAdapter(bool)
 
 
@@ -39,13 +42,25 @@ def _check_host(host: str) -> str:
 def _check_database(url: str) -> str:
     """As far as can be told without opening it; the store says the rest."""
     parts = urlsplit(url)
-    engine = parts.scheme.partition("+")[0]
+    engine, _, driver = parts.scheme.partition("+")
+    if engine in _POSTGRESQL:
+        return _check_postgresql(url, parts, driver)
     if engine != "sqlite":
-        raise ValueError("must be sqlite:////ABSOLUTE/FILE.db; no other database can be used yet")
+        raise ValueError("must be sqlite:////ABSOLUTE/FILE.db or postgresql://USER@HOST/DATABASE")
     if not parts.path.startswith("//"):
         raise ValueError("must name an absolute file, with four slashes: sqlite:////x.db")
     if Path(parts.path[1:]).is_dir():
         raise ValueError("must name a file, and this is a folder")
+    return url
+
+
+def _check_postgresql(url: str, parts: SplitResult, driver: str) -> str:
+    if driver not in ("", "asyncpg"):
+        raise ValueError(f"cannot use the driver {driver}; write postgresql:// alone")
+    if not parts.path.strip("/"):
+        raise ValueError("must name a database: postgresql://USER@HOST/DATABASE")
+    if find_spec("asyncpg") is None:
+        raise ValueError("needs PostgreSQL's driver; install releasehand-daemons[postgres]")
     return url
 
 
@@ -108,7 +123,9 @@ class ControllerConfig(Section):
     """The whole file."""
 
     database: Annotated[str, AfterValidator(_check_database)] = DEFAULT_DATABASE
-    """Where the rows are: sqlite:////ABSOLUTE/FILE.db. It is made if it is missing."""
+    """Where the rows are: sqlite:////ABSOLUTE/FILE.db, which is made if it is missing, or
+    postgresql://USER@HOST/DATABASE. A password may also stand in the file that PGPASSFILE names;
+    `?ssl=verify-full` encrypts the way there."""
     log_format: LogFormat = "text"
     """Lines for people, or one JSON object for each event."""
     api: ApiSection = ApiSection()
@@ -142,9 +159,19 @@ def find_risks(config: ControllerConfig) -> list[str]:
     risks = []
     if not is_loopback(config.api.host):
         risks.append(f"the API answers plain HTTP on {config.api.host}: tokens cross the network readable")
+    if _is_readable_on_the_way(config.database):
+        risks.append("the database is reached without verified TLS: add ?ssl=verify-full to its URL")
     if not config.hub.agents and not config.hub.agent_files:
         risks.append("hub.agents is empty: no agent can connect")
     return risks
+
+
+def _is_readable_on_the_way(database: str) -> bool:
+    """Package URLs are rows, and they may hold secrets."""
+    parts = urlsplit(database)
+    if parts.scheme.partition("+")[0] not in _POSTGRESQL or not parts.hostname:
+        return False  # a file, or a socket of this machine
+    return not is_loopback(parts.hostname) and parse_qs(parts.query).get("ssl", [""])[0] not in _VERIFIED
 
 
 def _look_across(tree: Mapping[str, Any]) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""PostgreSQL, for more than one controller. Why writers take turns here too: docs/decisions/0006."""
+"""PostgreSQL, for more than one controller. Why writers take turns here too: docs/decisions/0005."""
 
 from typing import Final
 

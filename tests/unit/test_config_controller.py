@@ -217,7 +217,8 @@ def test_a_hub_without_agents_is_a_risk_to_be_told(tmp_path: Path) -> None:
         "sqlite://",
         "sqlite:////etc",
         "mysql://h/d",
-        "postgresql://h/d",
+        "postgresql://h",
+        "postgresql+psycopg://h/d",
         "/srv/x.db",
         "",
     ],
@@ -226,9 +227,33 @@ def test_a_database_that_cannot_be_used_is_refused(tmp_path: Path, url: str) -> 
     assert "database" in " ".join(problems(write(tmp_path, GOOD), DATABASE=url))
 
 
-@pytest.mark.parametrize("url", ["sqlite:////srv/x.db", "sqlite+aiosqlite:////srv/x.db"])
-def test_a_database_is_a_file(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////srv/x.db",
+        "sqlite+aiosqlite:////srv/x.db",
+        "postgresql://u@h/d",
+        "postgresql+asyncpg://u@/d?host=/run/postgresql",
+    ],
+)
+def test_a_database_is_a_file_or_postgresql(url: str) -> None:
     assert ControllerConfig(database=url).database == url
+
+
+@pytest.mark.parametrize(
+    ("url", "is_risky"),
+    [
+        ("sqlite:////srv/x.db", False),
+        ("postgresql://u@/d?host=/run/postgresql", False),
+        ("postgresql://u@127.0.0.1/d", False),
+        ("postgresql://u@db.example/d", True),
+        ("postgresql://u@db.example/d?ssl=require", True),
+        ("postgresql://u@db.example/d?ssl=verify-full", False),
+    ],
+)
+def test_a_database_over_a_network_without_verified_tls_is_a_risk(url: str, is_risky: bool) -> None:
+    risks = find_risks(ControllerConfig(database=url))
+    assert any("verified TLS" in risk for risk in risks) is is_risky
 
 
 def test_a_bad_token_is_told_together_with_what_is_wrong_elsewhere(tmp_path: Path) -> None:
