@@ -175,7 +175,8 @@ class AgentConfig(Section):
     trust: TrustSection = TrustSection()
     instance: tuple[InstanceSection, ...] = Field(min_length=1)
     metadata: dict[str, str] = Field(default_factory=dict)
-    """Told to the controller."""
+    """Told to the controller, beside `unpack_landlock` and `unpack_user`, which say how unpacking is
+    confined."""
 
 
 def load_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:

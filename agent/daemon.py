@@ -13,6 +13,7 @@ from pathlib import Path
 from random import random
 from typing import Final
 
+from agent.capabilities import log_sandbox, with_sandbox
 from agent.check import CommandProbe, HealthCheck, HttpProbe, Probe, ServiceCheck, TcpProbe
 from agent.config import (
     AgentConfig,
@@ -33,6 +34,7 @@ from agent.pulse import Pulse
 from agent.runner import Tools
 from agent.service import CommandService, ServiceManager, SystemdService, UnwatchedService
 from agent.switch import InstallRoot
+from agent.unpack import sandbox
 from agent.uplink import Identity, Uplink
 from shared.clock import Clock, SystemClock
 from shared.errors import AttemptError, ReleasehandError
@@ -73,6 +75,8 @@ async def run_agent(
         policy = config.packages.policy()
         downloader = Downloader(config.state_dir / PACKAGES_NAME, policy=policy, clock=clock)
         boot_id = await asyncio.to_thread(_read_boot_id)
+        confinement = await asyncio.to_thread(sandbox.describe)
+        log_sandbox(confinement)
         try:
             tools = Tools(
                 fetcher=downloader,
@@ -88,7 +92,11 @@ async def run_agent(
             pulse = Pulse(executor, disk=config.state_dir, position=lambda: journal.last_n, clock=clock)
             await pulse.look()
             identity = Identity(
-                config.agent_id, agent_version(), socket.gethostname(), boot_id, config.metadata
+                config.agent_id,
+                agent_version(),
+                socket.gethostname(),
+                boot_id,
+                with_sandbox(config.metadata, confinement),
             )
             uplink = Uplink(
                 config.controller,

@@ -32,7 +32,7 @@ class Sandbox(NamedTuple):
     landlock_abi: int
     """0 or 1: a child that was taken over could write wherever its user can."""
     own_user: bool
-    """False for root: a child that was taken over could change modes and times of root's files."""
+    """False: the child is root, and one that was taken over could change modes and times of root's files."""
 
 
 def describe() -> Sandbox:

@@ -1,6 +1,9 @@
 """The agent as a process: how it starts, stops and keeps others out."""
 
+# ruff: noqa: ASYNC240 — each test has a loop to itself
+
 import asyncio
+import json
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -11,7 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.capabilities import describe_sandbox
+from agent.unpack import sandbox
 from releasehand.model.codes import FailureCode
+from tests.fakes import withheld
 from tests.fakes.archives import file, tgz
 from tests.fakes.host import deploy
 from tests.fakes.hub import TOKEN, FakeHub, run_hub
@@ -46,10 +52,9 @@ driver = {{ type = "command", start = ["./run"] }}
 
 
 @asynccontextmanager
-async def agent(config: Path) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agent", "run", "--config", config, stdin=DEVNULL, stderr=PIPE
-    )
+async def agent(config: Path, *launcher: str) -> AsyncIterator[Process]:
+    command = [*launcher, sys.executable, "-m", "agent", "run", "--config", str(config)]
+    process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stderr=PIPE)
     try:
         yield process
     finally:
@@ -91,6 +96,30 @@ async def test_a_second_agent_with_the_same_state_is_refused_in_words(config: Pa
         assert first.returncode is None
 
 
+async def test_the_controller_and_the_log_are_told_how_unpacking_is_confined(
+    config: Path, hub: FakeHub
+) -> None:
+    config.write_text('metadata = { rack = "a7" }\n' + config.read_text())
+    async with agent(config) as process:
+        told = (await hub.wait_for_link(1)).metadata
+        process.terminate()
+        _, said = await process.communicate()
+    assert told == {"rack": "a7", **describe_sandbox(sandbox.describe())}
+    [line] = [one for one in said.decode().splitlines() if "unpacking is confined" in one]
+    assert told.items() >= {key: json.loads(line)[key] for key in ("unpack_landlock", "unpack_user")}.items()
+
+
+async def test_a_host_without_landlock_says_so(config: Path, hub: FakeHub) -> None:
+    async with agent(config, sys.executable, withheld.__file__) as process:
+        told = (await hub.wait_for_link(1)).metadata
+        process.terminate()
+        _, said = await process.communicate()
+    assert told["unpack_landlock"] == "missing"
+    [line] = [json.loads(one) for one in said.decode().splitlines() if "unpacking is confined" in one]
+    assert (line["level"], line["unpack_landlock"]) == ("warning", "missing")
+    assert "Linux 5.19 or later with Landlock" in line["mend"]
+
+
 async def test_the_limits_of_the_host_count_whatever_is_commanded(
     config: Path, hub: FakeHub, tmp_path: Path
 ) -> None:
@@ -99,7 +128,7 @@ async def test_the_limits_of_the_host_count_whatever_is_commanded(
         url = origin.serve("/v1.tar.gz", content(data))
         networks = f'ca_file = "{origin.ca_file}"\nallowed_networks = ["127.0.0.0/8"]'
         tables = f"[unpack]\nmax_entries = 1\n[packages]\n{networks}\n[[instance]]"
-        config.write_text(config.read_text().replace("[[instance]]", tables))  # noqa: ASYNC240
+        config.write_text(config.read_text().replace("[[instance]]", tables))
         async with agent(config):
             await hub.wait_for_link(1)
             command = deploy("v1", 1).model_copy(update={"url": url})

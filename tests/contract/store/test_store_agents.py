@@ -8,7 +8,7 @@ import pytest
 from controller.store.tables import AGENT, EVENT, INSTANCE
 from releasehand.model import FailureCode, OperationKind, Presence, ServiceState
 from shared.attempt import Outcome
-from shared.frames import Active, Heartbeat, InstancePulse
+from shared.frames import Active, Heartbeat, Hello, InstancePulse
 from tests.fakes.ledger import Host, Ledger, ended, listed, live, open_ledger
 
 O = Outcome
@@ -44,6 +44,21 @@ async def test_the_first_agent_that_lists_an_instance_owns_it(ledger: Ledger) ->
     }
     assert (await found(ledger, "a")).version == "v1"
     assert "claim_refused" in [row["event"] for row in await ledger.rows(EVENT)]
+
+
+async def test_what_a_host_says_of_itself_is_kept_with_its_agent(ledger: Ledger) -> None:
+    hello = Hello(
+        agent_id="host-1",
+        agent_version="0",
+        host="here",
+        boot_id="b",
+        incarnation="i",
+        last_n=0,
+        instances=[],
+    )
+    for facts in ({"rack": "a7", "unpack_landlock": "missing"}, {"unpack_landlock": "abi 7"}):
+        await ledger.store.greet(hello.model_copy(update={"metadata": facts}))
+        assert [row["facts"] for row in await ledger.rows(AGENT)] == [facts]
 
 
 async def test_an_instance_listed_twice_is_taken_once(ledger: Ledger) -> None:
