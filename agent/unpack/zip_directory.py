@@ -92,7 +92,8 @@ def _find_directory(fd: int) -> _Directory:
     if at < 0 or len(tail) - at < END.size:
         raise RefusedError("it is cut off: the end record of the zip archive is missing")
     _, disk, first_disk, here, entries, length, start, comment = END.unpack_from(tail, at)
-    if at + END.size + comment != len(tail):
+    behind = at + END.size + comment
+    if behind > len(tail) or tail[behind:].strip(b"\0"):  # bsdtar fills its last block for a pipe with zeros
         raise RefusedError("its last end record does not end with the file")
     if (disk, first_disk) not in ((0, 0), (MAX_16, MAX_16), (0, MAX_16), (MAX_16, 0)) or here != entries:
         raise RefusedError("it is a part of a split zip archive")
