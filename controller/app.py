@@ -10,6 +10,7 @@ from typing import Final
 
 from controller.api import ApiDeps, make_api, serve_api
 from controller.bulletin import Bulletin
+from controller.checkpoint import Checkpoint, pass_by
 from controller.config import ControllerConfig, find_risks, read_agent_tokens, read_api_tokens
 from controller.dispatcher import Dispatcher
 from controller.health import Health
@@ -40,18 +41,20 @@ class Addresses:
 
 
 @asynccontextmanager
-async def run_controller(config: ControllerConfig, clock: Clock) -> AsyncIterator[Addresses]:
+async def run_controller(
+    config: ControllerConfig, clock: Clock, *, checkpoint: Checkpoint = pass_by
+) -> AsyncIterator[Addresses]:
     """Run a controller until the block ends, then stop it gracefully: calls that run are answered, what is
     recorded stays, agents keep what is not and tell the next controller.
 
     Raises StoreUnavailableError, OSError (a port is taken), ConfigError."""
-    store = await open_store(config.database, clock)
+    store = await open_store(config.database, clock, checkpoint=checkpoint)
     try:
         registry, live, bulletin = Registry(), Live(), Bulletin()
         notices = Notices(bulletin)
-        dispatcher = Dispatcher(store, registry, notices, clock)
+        dispatcher = Dispatcher(store, registry, notices, clock, checkpoint=checkpoint)
         notices.wake_by(dispatcher.wake)
-        recorder = Recorder(store, notices, clock)
+        recorder = Recorder(store, notices, clock, checkpoint=checkpoint)
         recorder.acknowledge_by(registry.acknowledge)
         sweeper = Sweeper(store, live, notices, clock)
         health = Health(store, clock, VERSION)
@@ -121,12 +124,12 @@ def until_told(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     return told
 
 
-async def serve_until_told(config: ControllerConfig) -> None:
+async def serve_until_told(config: ControllerConfig, *, checkpoint: Checkpoint = pass_by) -> None:
     """Run until SIGTERM or SIGINT."""
     told = until_told(asyncio.get_running_loop())
     for risk in find_risks(config):
         log.warning("configuration is risky", reason=risk)
-    async with run_controller(config, SystemClock()) as addresses:
+    async with run_controller(config, SystemClock(), checkpoint=checkpoint) as addresses:
         log.info("controller started", api=addresses.api, hub=addresses.hub, version=VERSION)
         await told.wait()
         log.info("controller stopping")

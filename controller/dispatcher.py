@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Protocol
 
+from controller.checkpoint import Checkpoint, pass_by
 from controller.core.plan import Action, SendAgain, SendCancel, Standing, Start, Surroundings, Wait, plan
 from controller.core.refusals import StoreUnavailableError
 from controller.core.task import Task, TaskMove
@@ -57,8 +58,17 @@ class Dispatcher:
     """One for each controller. A frame is sent only after its attempt is committed; a lost one is sent again
     from the row."""
 
-    def __init__(self, store: TaskStore, links: AgentLinks, notices: Notices, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: TaskStore,
+        links: AgentLinks,
+        notices: Notices,
+        clock: Clock,
+        *,
+        checkpoint: Checkpoint = pass_by,
+    ) -> None:
         self._store, self._links, self._notices, self._clock = store, links, notices, clock
+        self._checkpoint = checkpoint
         self._woken: dict[int, None] = {}  # ordered, each once
         self._left: set[str] = set()  # agents that came or went: their open tasks are looked at
         self._bell = asyncio.Event()
@@ -138,6 +148,7 @@ class Dispatcher:
             self._notices.tell(await self._store.move(moves))
         for action in actions:
             self._send(action, now)
+        self._checkpoint("dispatch:sent")
 
     def _around(self, standing: Standing) -> Surroundings:
         return Surroundings(

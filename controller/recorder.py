@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
+from controller.checkpoint import Checkpoint, pass_by
 from controller.core.refusals import StoreUnavailableError
 from controller.notice import Notices
 from controller.store import Batch, Recorded
@@ -35,8 +36,10 @@ class ReportStore(Protocol):
 class Recorder:
     """One for each controller."""
 
-    def __init__(self, store: ReportStore, notices: Notices, clock: Clock) -> None:
-        self._store, self._notices, self._clock = store, notices, clock
+    def __init__(
+        self, store: ReportStore, notices: Notices, clock: Clock, *, checkpoint: Checkpoint = pass_by
+    ) -> None:
+        self._store, self._notices, self._clock, self._checkpoint = store, notices, clock, checkpoint
         self._waiting: asyncio.Queue[Batch] = asyncio.Queue(MAX_WAITING)
         self._acknowledge: Acknowledge = lambda agent_id, epoch, incarnation, upto: None
 
@@ -90,6 +93,7 @@ class Recorder:
     def _tell(self, recorded: Recorded) -> None:
         for (agent_id, epoch), (incarnation, upto) in recorded.acks.items():
             self._acknowledge(agent_id, epoch, incarnation, upto)
+        self._checkpoint("record:acknowledged")
         for agent_id, reason in recorded.rejected:
             log.warning("report was rejected", agent_id=agent_id, reason=reason)
         self._notices.tell(recorded.changed)

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.checkpoint import Checkpoint, pass_by
 from controller.core.acceptance import (
     Accepted,
     Cancelled,
@@ -65,7 +66,7 @@ EXPIRE_BATCH: Final = 1_000
 ResultT = TypeVar("ResultT")
 
 
-async def open_store(url: str, clock: Clock) -> "Store":
+async def open_store(url: str, clock: Clock, *, checkpoint: Checkpoint = pass_by) -> "Store":
     """Connect, bring the schema up to date and make sure that commits are durable. Raises
     StoreUnavailableError."""
     make_directory(url)
@@ -73,38 +74,46 @@ async def open_store(url: str, clock: Clock) -> "Store":
     try:
         await migrate(database)
         await database.check()
-        async with database.write() as conn:
-            await agents.forget_presence(conn, clock.now())
+        store = Store(database, clock, checkpoint)
+        await store.forget_presence()
     except BaseException:
         await database.close()
         raise
-    return Store(database, clock)
+    return store
 
 
 class Store:
     """Everything here may raise StoreUnavailableError; a write that raised is undone, or it was committed and
     the answer was lost: every write is safe to repeat, and every call to cancel (it ends first)."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database, clock: Clock, checkpoint: Checkpoint = pass_by) -> None:
+        self._database, self._clock, self._checkpoint = database, clock, checkpoint
 
     async def close(self) -> None:
         """Let go of the database; running calls end first."""
         await self._database.close()
 
-    async def _write(self, change: Callable[[AsyncConnection, datetime], Awaitable[ResultT]]) -> ResultT:
-        """Run `change` in one transaction, again if rows moved under it."""
+    async def _write(
+        self, change: Callable[[AsyncConnection, datetime], Awaitable[ResultT]], point: str = "write"
+    ) -> ResultT:
+        """Run `change` in one transaction, again if rows moved under it. `point`: its name for checkpoints."""
         for _ in range(TRIES - 1):
             try:
-                return await self._write_once(change)
+                return await self._write_once(change, point)
             except StaleMoveError:
                 continue
-        return await self._write_once(change)
+        return await self._write_once(change, point)
 
-    async def _write_once(self, change: Callable[[AsyncConnection, datetime], Awaitable[ResultT]]) -> ResultT:
+    async def _write_once(
+        self, change: Callable[[AsyncConnection, datetime], Awaitable[ResultT]], point: str
+    ) -> ResultT:
         async def write() -> ResultT:
             async with self._database.write() as conn:
-                return await change(conn, self._clock.now())
+                self._checkpoint(f"{point}:begun")
+                result = await change(conn, self._clock.now())
+                self._checkpoint(f"{point}:written")
+            self._checkpoint(f"{point}:committed")
+            return result
 
         return await carry_through(write())
 
@@ -155,13 +164,14 @@ class Store:
         return await self._write(
             lambda conn, now: acceptance.accept(
                 conn, order, caller=caller, idempotency_key=idempotency_key, now=now
-            )
+            ),
+            "accept",
         )
 
     async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
         """Recorded on return. Raises UnknownOperationError, AlreadyEndedError."""
         status, cancelled_at, task_ids = await self._write(
-            lambda conn, now: cancellation.cancel_operation(conn, kind, operation_id, now)
+            lambda conn, now: cancellation.cancel_operation(conn, kind, operation_id, now), "cancel"
         )
         name = "deploy_id" if kind is OperationKind.DEPLOYMENT else "rollback_id"
         return Cancelled(
@@ -208,6 +218,10 @@ class Store:
 
     # what the engine needs
 
+    async def forget_presence(self) -> None:
+        """At a controller's start: nobody is connected to it yet."""
+        await self._write(agents.forget_presence, "start")
+
     async def load_tasks(self, ids: Iterable[int]) -> list[Standing]:
         """Tasks with what their plans depend on; unknown ids are left out."""
         return await self._read(lambda conn: queue.load_standing(conn, ids))
@@ -229,7 +243,7 @@ class Store:
         """Store all of them or raise StaleMoveError: somebody else moved one, look again. Durable on
         return."""
         changes = [moves.Change(move) for move in task_moves]
-        return await self._write_once(lambda conn, now: moves.apply(conn, changes, now))
+        return await self._write_once(lambda conn, now: moves.apply(conn, changes, now), "move")
 
     async def record(
         self, batches: Sequence[reports.Batch], chance: Callable[[], float], *, refusal: str = ""
@@ -238,16 +252,18 @@ class Store:
 
         Durable on return: they may be acknowledged."""
         return await self._write(
-            lambda conn, now: reports.record(conn, batches, now=now, chance=chance, refusal=refusal)
+            lambda conn, now: reports.record(conn, batches, now=now, chance=chance, refusal=refusal), "record"
         )
 
     async def greet(self, hello: Hello) -> agents.Greeting:
         """Open a session for an agent. Durable on return."""
-        return await self._write(lambda conn, now: agents.greet(conn, hello, now))
+        return await self._write(lambda conn, now: agents.greet(conn, hello, now), "greet")
 
     async def observe(self, agent_id: str, epoch: int, heartbeat: Heartbeat) -> bool:
         """Record what a heartbeat says of its instances; False if it has to be told again later."""
-        return await self._write(lambda conn, now: claims.observe(conn, agent_id, epoch, heartbeat, now))
+        return await self._write(
+            lambda conn, now: claims.observe(conn, agent_id, epoch, heartbeat, now), "observe"
+        )
 
     async def expire(self) -> moves.Changed:
         """End tasks whose time is over, at most EXPIRE_BATCH of them."""
@@ -257,7 +273,7 @@ class Store:
             changes = [moves.Change(move) for task in due if (move := expire(task, now)) is not None]
             return await moves.apply(conn, changes, now)
 
-        return await self._write(close)
+        return await self._write(close, "expire")
 
     async def write_live_state(
         self,
@@ -274,7 +290,7 @@ class Store:
             await agents.judge(conn, presence, now)
             await tasks.set_bytes(conn, progress)
 
-        await self._write(write)
+        await self._write(write, "seen")
 
     async def find_silent(self, before: datetime) -> dict[str, tuple[int, Presence]]:
         """Agents that nobody has heard since `before` and that are not recorded as offline yet."""
