@@ -1,6 +1,6 @@
 """One thing that an archive wants to exist; what every format's reader yields."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
@@ -34,6 +34,6 @@ class Reader(Protocol):
         """The content of a FILE must be read to its end before the next entry is asked for."""
         ...
 
-    def content(self, entry: Entry) -> Iterator[memoryview]:
-        """Yield the content of the FILE that came last. A view is good until the next one is asked for."""
+    def content(self, entry: Entry) -> Iterable[memoryview]:
+        """Return the content of the FILE that came last. A view is good until the next one is asked for."""
         ...

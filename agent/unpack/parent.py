@@ -20,8 +20,11 @@ from agent.unpack.refusal import show
 from agent.unpack.writeback import start_writeback
 
 # -I: environment and working directory do not decide what is imported. -S: nor do .pth files, and it starts
-# faster; so the places of what the child needs are arguments. -X utf8: names are UTF-8 everywhere.
-_START: Final = "import sys; sys.path += sys.argv[1:]; from agent.unpack.child import main; main()"
+# faster; so the places of what the child needs are arguments. -X utf8: names are UTF-8 everywhere. No garbage
+# collector: it would look through all modules and all paths for cycles, and there are none to speak of.
+_START: Final = (
+    "import gc, sys; gc.disable(); sys.path += sys.argv[1:]; from agent.unpack.child import main; main()"
+)
 _NEEDED: Final = ("agent", "isal", "backports")
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

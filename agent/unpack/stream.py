@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from agent.unpack.refusal import RefusedError
@@ -77,8 +77,14 @@ class Stream:
         """Return `length` bytes, or b"" if the archive ends exactly here."""
         return self.read_exact(length, what) if self._more() else b""
 
-    def chunks(self, length: int, what: str) -> Iterator[memoryview]:
-        """Yield views that make up exactly `length` bytes. A view is good until the next one is asked for."""
+    def chunks(self, length: int, what: str) -> Iterable[memoryview]:
+        """Return views of exactly `length` bytes together. A view is good until the next one is asked for."""
+        if 0 < length <= len(self._block):  # nearly every small file
+            taken, self._block = self._block[:length], self._block[length:]
+            return (taken,)
+        return self._chunks(length, what)
+
+    def _chunks(self, length: int, what: str) -> Iterator[memoryview]:
         left = length
         while left:
             if not self._more():
@@ -87,6 +93,15 @@ class Stream:
             self._block = self._block[len(view) :]
             left -= len(view)
             yield view
+
+    def skip_zeros(self, length: int, what: str) -> bool:
+        """Read `length` bytes, at most 64 KiB; tell whether all of them are zero."""
+        if length <= len(self._block):
+            found: memoryview | bytes = self._block[:length]
+            self._block = self._block[length:]
+        else:
+            found = self.read_exact(length, what)
+        return found == _ZEROS[:length]
 
     def expect_zeros(self, at_most: int) -> None:
         """Read to the end, which must come within `at_most` bytes, all zero."""
