@@ -96,7 +96,7 @@ class Store:
     async def _write(
         self, change: Callable[[AsyncConnection, datetime], Awaitable[ResultT]], point: str = "write"
     ) -> ResultT:
-        """Run `change` in one transaction, again if rows moved under it. `point`: its name for checkpoints."""
+        """Run `change` in one transaction, again if rows moved under it. `point` names it for checkpoints."""
         for _ in range(TRIES - 1):
             try:
                 return await self._write_once(change, point)
