@@ -8,7 +8,6 @@ from typing import Final
 
 from agent.check import HealthCheck
 from agent.config import InstanceSection
-from agent.core.source import Holding
 from agent.finish import finish
 from agent.journal import Journal, ReleaseMark
 from agent.observation import Observation
@@ -18,10 +17,10 @@ from agent.verify import VerificationPolicy
 from releasehand.model.status import ServiceState
 from shared.errors import AttemptError
 from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept
+from shared.source import DOWN, Holding
 
 OBSERVE_TIMEOUT_S: Final = 3.0  # a cancel must be answered within 5 s, and its report looks once
 SERVICE_LOG_TAIL_BYTES: Final = 8 * 1024
-_DOWN: Final = frozenset({ServiceState.STOPPED, ServiceState.FAILED})
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Instance:
         """What may be built on. Raises BrokenLinkError, HostError."""
         kept = await self.kept()
         active = _describe(await self.current(), kept)
-        down = (await self.observe()).state in _DOWN
+        down = (await self.observe()).state in DOWN
         return Holding(active, kept, broken=bool(await self.journal.broken(self.id)), down=down)
 
     async def live_now(self) -> tuple[Active, list[Kept], str]:

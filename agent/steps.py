@@ -11,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.activation import Activation
 from agent.core.record import AttemptRecord
-from agent.core.source import AlreadyActive, Fetch, NoSource, UseKept, plan_fetched, plan_start
 from agent.download import Download
 from agent.errors import HostError
 from agent.finish import finish
@@ -25,6 +24,7 @@ from releasehand.model.status import OperationKind, Phase, TaskResult
 from shared.attempt import Outcome
 from shared.errors import AttemptError
 from shared.frames import Kept
+from shared.source import AlreadyActive, Fetch, NoSource, UseKept, plan_fetched, plan_start
 
 Checkpoint = Callable[[str], None]
 Progress = Callable[[int, int | None], None]

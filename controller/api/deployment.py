@@ -8,22 +8,28 @@ from releasehand.model import (
     DeployParams,
     DeployResult,
     DeployStatus,
+    DryRunResult,
     ErrorType,
     OperationKind,
 )
 
-from .query import Query, StatusQuery
+from .query import Query, StartQuery, StatusQuery
 from .routing import NO_BODY, AnyRoute, Call, Route
 from .waiting import read_status
 
 
-async def execute_deployment(call: Call[DeployParams, Query]) -> DeployResult:
+async def execute_deployment(call: Call[DeployParams, StartQuery]) -> DeployResult | DryRunResult:
     """Start a deployment: put `version` of `service` on each of `instances`.
 
     Durable when it is answered. `deploy_id` is the caller's idempotency key: the same id with the same
     body answers the same again and starts nothing; with another body it is refused. Bodies are compared
     with their defaults filled in, `instances` as a set and `package_url` without its query. Either all
-    instances are accepted or none."""
+    instances are accepted or none.
+
+    With `dry_run` nothing is changed and no id is used: the answer, a DryRunResult, tells what would happen
+    to each instance as things stand."""
+    if call.query.dry_run:
+        return await call.deps.store.foresee(call.body, caller=call.caller)
     accepted = await call.deps.store.accept_deployment(call.body, caller=call.caller)
     call.deps.announce(accepted)
     return accepted.result
@@ -58,7 +64,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         tag="deployment",
         handler=execute_deployment,
         answer=DeployResult,
-        query=Query,
+        dry_answer=DryRunResult,
+        query=StartQuery,
         body=DeployParams,
         refusals=(
             ErrorType.UNKNOWN_SERVICE,

@@ -14,6 +14,7 @@ from releasehand.model import (
     DeployParams,
     DeployResult,
     DeployStatus,
+    DryRunResult,
     InstanceRollbackParams,
     InstanceStatus,
     OperationKind,
@@ -50,6 +51,16 @@ class ApiStore(Protocol):
     async def accept_batch_rollback(
         self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
     ) -> Accepted[BatchRollbackResult]: ...
+
+    async def foresee(
+        self,
+        params: DeployParams | InstanceRollbackParams | BatchRollbackParams,
+        *,
+        caller: str,
+        idempotency_key: str | None = None,
+    ) -> DryRunResult:
+        """What the call would do. Nothing is written."""
+        ...
 
     async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
         """Record the cancel; a repeated one answers the first."""

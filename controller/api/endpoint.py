@@ -28,7 +28,7 @@ AioHandler = Callable[[web.Request], Awaitable[web.Response]]
 
 def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers) -> AioHandler:
     """The handler of a route; it raises ApiError, which the middleware turns into an answer."""
-    adapter: TypeAdapter[Any] = TypeAdapter(route.answer)
+    adapters: dict[type, TypeAdapter[Any]] = {model: TypeAdapter(model) for model in route.answers}
 
     async def serve(request: web.Request) -> web.Response:
         _check_expectation(request)
@@ -39,7 +39,7 @@ def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers) -> AioHandle
             answer = await route.handler(call)
         except RefusalError as exc:
             raise refused(exc, call.body) from exc
-        return success(adapter, answer)
+        return success(adapters[type(answer)], answer)
 
     return serve
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from releasehand.model import ErrorEnvelope, ErrorType, Name, Request
+from releasehand.model import Answer, ErrorEnvelope, ErrorType, Name, Request
 
 from .errors import FAULTS
 from .query import Query
@@ -79,7 +79,8 @@ def build_document(routes: Sequence[AnyRoute], *, version: str) -> bytes:
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
         paths[route.path][route.method.lower()] = _operation(route, queries)
-        schemas.setdefault(_envelope_name(route), _envelope(route))
+        for answer in route.answers:
+            schemas.setdefault(_envelope_name(answer), _envelope(answer))
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -106,7 +107,7 @@ def _schemas(routes: Sequence[AnyRoute]) -> tuple[dict[str, Any], dict[str, Any]
     """The components, and apart from them the query models by name (their fields become parameters)."""
     requests: set[type[Request]] = {route.request_model for route in routes if route.request_model}
     queries: set[type[Query]] = {route.query for route in routes}
-    answers = {route.answer for route in routes} | {ErrorEnvelope}
+    answers = {answer for route in routes for answer in route.answers} | {ErrorEnvelope}
     read: list[type[BaseModel]] = [*requests, *queries, _Named]
     wanted: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in read]
     wanted += [(model, "serialization") for model in answers]
@@ -183,11 +184,12 @@ def _responses(route: AnyRoute) -> dict[str, Any]:
     for error_type in ErrorType:
         if error_type in types:
             by_status[FAULTS[error_type].status].append(error_type)
+    envelopes = [{"$ref": REF.format(model=_envelope_name(answer))} for answer in route.answers]
     responses = {
         "200": {
             "description": "Done as asked.",
             "headers": _REQUEST_ID_HEADER,
-            "content": {JSON: {"schema": {"$ref": REF.format(model=_envelope_name(route))}}},
+            "content": {JSON: {"schema": envelopes[0] if len(envelopes) == 1 else {"anyOf": envelopes}}},
         }
     }
     for status, of_status in sorted(by_status.items()):
@@ -207,18 +209,18 @@ def _refusal(status: int, types: Sequence[ErrorType]) -> dict[str, Any]:
     }
 
 
-def _envelope_name(route: AnyRoute) -> str:
-    return f"{route.answer.__name__}Envelope"
+def _envelope_name(answer: type[Answer]) -> str:
+    return f"{answer.__name__}Envelope"
 
 
-def _envelope(route: AnyRoute) -> dict[str, Any]:
+def _envelope(answer: type[Answer]) -> dict[str, Any]:
     return {
         "type": "object",
-        "description": f"A successful answer with its {route.answer.__name__}.",
+        "description": f"A successful answer with its {answer.__name__}.",
         "properties": {
             "code": {"const": 200, "type": "integer"},
             "message": {"const": "success", "type": "string"},
-            "data": {"$ref": REF.format(model=route.answer.__name__)},
+            "data": {"$ref": REF.format(model=answer.__name__)},
         },
         "required": ["code", "message", "data"],
     }

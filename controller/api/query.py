@@ -63,6 +63,12 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class StartQuery(Query):
+    dry_run: Flag = Field(
+        default=False, description="Tell what would happen to each instance; change nothing, use no id."
+    )
+
+
 class VersionsQuery(Query):
     include_stopped: Flag = Field(default=False, description="List stopped instances too.")
 

@@ -7,6 +7,7 @@ from releasehand.model import (
     BatchRollbackResult,
     CancelParams,
     CancelResult,
+    DryRunResult,
     ErrorType,
     InstanceRollbackParams,
     OperationKind,
@@ -14,17 +15,23 @@ from releasehand.model import (
     RollbackStatus,
 )
 
-from .query import Query, StatusQuery
+from .query import Query, StartQuery, StatusQuery
 from .routing import NO_BODY, AnyRoute, Call, Route
 from .waiting import read_status
 
 
-async def rollback_instance(call: Call[InstanceRollbackParams, Query]) -> RollbackResult:
+async def rollback_instance(
+    call: Call[InstanceRollbackParams, StartQuery],
+) -> RollbackResult | DryRunResult:
     """Take one instance back to `target_version`, or to its own previous good version with `previous`.
 
     The release is taken from the host's disk if it is kept there, else from `package_url`, else from where
     that version came from last. Durable when it is answered. The same `Idempotency-Key` with the same body
-    answers the same again and starts nothing."""
+    answers the same again and starts nothing.
+
+    With `dry_run` nothing is changed: the answer, a DryRunResult, tells what would happen."""
+    if call.query.dry_run:
+        return await _foresee(call)
     accepted = await call.deps.store.accept_instance_rollback(
         call.body, caller=call.caller, idempotency_key=call.idempotency_key
     )
@@ -32,15 +39,27 @@ async def rollback_instance(call: Call[InstanceRollbackParams, Query]) -> Rollba
     return accepted.result
 
 
-async def rollback_batch(call: Call[BatchRollbackParams, Query]) -> BatchRollbackResult:
+async def rollback_batch(
+    call: Call[BatchRollbackParams, StartQuery],
+) -> BatchRollbackResult | DryRunResult:
     """Take several instances of one service back to `target_version`; each has a result of its own.
 
-    As for one instance; a member without a source fails alone. Either all instances are accepted or none."""
+    As for one instance; a member without a source fails alone. Either all instances are accepted or none.
+
+    With `dry_run` nothing is changed: the answer, a DryRunResult, tells what would happen to each."""
+    if call.query.dry_run:
+        return await _foresee(call)
     accepted = await call.deps.store.accept_batch_rollback(
         call.body, caller=call.caller, idempotency_key=call.idempotency_key
     )
     call.deps.announce(accepted)
     return accepted.result
+
+
+async def _foresee(
+    call: Call[InstanceRollbackParams, StartQuery] | Call[BatchRollbackParams, StartQuery],
+) -> DryRunResult:
+    return await call.deps.store.foresee(call.body, caller=call.caller, idempotency_key=call.idempotency_key)
 
 
 async def get_rollback_status(call: Call[None, StatusQuery]) -> RollbackStatus:
@@ -68,7 +87,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         tag="rollback",
         handler=rollback_instance,
         answer=RollbackResult,
-        query=Query,
+        dry_answer=DryRunResult,
+        query=StartQuery,
         body=InstanceRollbackParams,
         takes_idempotency_key=True,
         refusals=(ErrorType.UNKNOWN_INSTANCE, ErrorType.IDEMPOTENCY_KEY_CONFLICT, ErrorType.INSTANCE_BUSY),
@@ -81,7 +101,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         tag="rollback",
         handler=rollback_batch,
         answer=BatchRollbackResult,
-        query=Query,
+        dry_answer=DryRunResult,
+        query=StartQuery,
         body=BatchRollbackParams,
         takes_idempotency_key=True,
         refusals=(

@@ -33,7 +33,8 @@ class Call(Generic[BodyT, QueryT]):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(Generic[BodyT, QueryT, AnswerT_co]):
     """`operation_id` is the spec's name of the function. `refusals` are its own error types beside those
-    that every route has. An `open` route asks for no token. `example` is a body that is valid."""
+    that every route has. An `open` route asks for no token. `example` is a body that is valid. `dry_answer`
+    is what it answers where nothing was to be done."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -48,11 +49,17 @@ class Route(Generic[BodyT, QueryT, AnswerT_co]):
     refusals: tuple[ErrorType, ...] = ()
     open: bool = False
     example: BodyT | None = None
+    dry_answer: type[Answer] | None = None
 
     @property
     def path_name(self) -> str:
         """The name of the id in the path, "" if it has none."""
         return self.path.partition("{")[2].partition("}")[0]
+
+    @property
+    def answers(self) -> tuple[type[Answer], ...]:
+        """The models of all its successful answers."""
+        return (self.answer, self.dry_answer) if self.dry_answer else (self.answer,)
 
     @property
     def request_model(self) -> type[Request] | None:

@@ -10,7 +10,16 @@ from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.acceptance import KEY_KEPT, Order, first_difference
-from controller.core.lineage import Release
+from controller.core.destination import (
+    Source,
+    Target,
+    asks_for_previous,
+    asks_for_sources,
+    choose_releases,
+    choose_targets,
+    describe_dead_end,
+    first_wait,
+)
 from controller.core.refusals import (
     DeployIdConflictError,
     Holder,
@@ -20,16 +29,7 @@ from controller.core.refusals import (
     UnknownServiceError,
 )
 from controller.core.task import Event, Task, TaskMove, cancel
-from releasehand.model import (
-    ENDED,
-    PREVIOUS,
-    EventKind,
-    FailureCode,
-    OperationKind,
-    Presence,
-    Status,
-    WaitingFor,
-)
+from releasehand.model import ENDED, EventKind, FailureCode, OperationKind, Presence, Status
 
 from . import events, history, moves, operations, sources, tasks
 from .operations import OperationName
@@ -87,10 +87,10 @@ async def accept(
     With `force`, open tasks of the instances are superseded and asked to cancel in the same transaction."""
     if repeated := await find_repeated(conn, order, caller, idempotency_key, now):
         return repeated
-    instances = await _find_instances(conn, order)
-    held = await _open_tasks(conn, order.instances)
+    instances = await _find_all(conn, order)
+    held = await find_holders(conn, order.instances)
     if held and not order.force:
-        raise InstanceBusyError([Holder(task.instance_id, task.kind, task.operation_id) for task in held])
+        raise InstanceBusyError([holder_of(task) for task in held])
     service = order.service or next(iter(instances.values())).service
     if idempotency_key is not None:  # what is still found by it was accepted too long ago
         await conn.execute(
@@ -99,7 +99,7 @@ async def accept(
     operation = await _insert_operation(conn, order, service, caller, idempotency_key, now)
     behind, changed = await _supersede(conn, held, now)
     await _raise_generations(conn, order.instances)
-    targets = await _targets(conn, order, service)
+    targets = await find_targets(conn, order, service, order.instances)
     rows = [
         _task_row(order, service, operation, instances[name], targets.get(name), behind.get(name), now)
         for name in order.instances
@@ -120,27 +120,37 @@ async def accept(
     return AcceptedRow(row, started + superseded, repeated=False, changed=changed)
 
 
-async def _find_instances(conn: AsyncConnection, order: Order) -> dict[str, Row[*tuple[Any, ...]]]:
-    """The instances by name. Raises UnknownServiceError or UnknownInstanceError naming every missing one."""
-    columns = (
-        INSTANCE.c.instance_id,
-        INSTANCE.c.agent_id,
-        INSTANCE.c.service,
-        INSTANCE.c.generation,
-        (INSTANCE.c.activate_timeout_s + INSTANCE.c.revert_timeout_s).label("activation_bound_s"),
-        AGENT.c.presence,
-    )
+_ACCEPTED: Final = (
+    INSTANCE.c.instance_id,
+    INSTANCE.c.agent_id,
+    INSTANCE.c.service,
+    INSTANCE.c.generation,
+    (INSTANCE.c.activate_timeout_s + INSTANCE.c.revert_timeout_s).label("activation_bound_s"),
+    AGENT.c.presence,
+)
+
+
+async def find_instances(
+    conn: AsyncConnection, order: Order, columns: Sequence[Any] = _ACCEPTED, *, lock: bool = True
+) -> dict[str, Row[*tuple[Any, ...]]]:
+    """The rows of the instances that an order names, by name; unknown, foreign and retired ones are left
+    out. Raises UnknownServiceError."""
     listed = select(*columns).join(AGENT, AGENT.c.agent_id == INSTANCE.c.agent_id)
     found: dict[str, Row[*tuple[Any, ...]]] = {}
     for piece in tasks.chunks(order.instances):
         statement = listed.where(INSTANCE.c.instance_id.in_(piece), INSTANCE.c.retired_at.is_(None))
-        for row in await conn.execute(statement.with_for_update(of=INSTANCE)):
+        for row in await conn.execute(statement.with_for_update(of=INSTANCE) if lock else statement):
             if order.service in ("", row.service):
                 found[row.instance_id] = row
-    missing = [name for name in order.instances if name not in found]
-    if missing and order.service and not found and not await service_exists(conn, order.service):
+    if order.service and not found and not await service_exists(conn, order.service):
         raise UnknownServiceError(order.service)
-    if missing:
+    return found
+
+
+async def _find_all(conn: AsyncConnection, order: Order) -> dict[str, Row[*tuple[Any, ...]]]:
+    """Raises UnknownServiceError, or UnknownInstanceError naming every missing one."""
+    found = await find_instances(conn, order)
+    if missing := [name for name in order.instances if name not in found]:
         raise UnknownInstanceError(missing, order.service)
     return found
 
@@ -153,7 +163,12 @@ async def service_exists(conn: AsyncConnection, service: str) -> bool:
     return (await conn.execute(of_service.limit(1))).first() is not None
 
 
-async def _open_tasks(conn: AsyncConnection, instance_ids: Sequence[str]) -> list[Task]:
+def holder_of(task: Task) -> Holder:
+    return Holder(task.instance_id, task.kind, task.operation_id)
+
+
+async def find_holders(conn: AsyncConnection, instance_ids: Sequence[str]) -> list[Task]:
+    """The open tasks that hold any of these instances, one for each."""
     held: list[Task] = []
     for piece in tasks.chunks(instance_ids):
         holding = (TASK.c.instance_id.in_(piece), tasks.IS_OPEN, TASK.c.superseded_by.is_(None))
@@ -231,40 +246,16 @@ async def _name_successors(
         await conn.execute(statement, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What one instance's task is to install, and from where."""
-
-    version: str
-    package_url: str
-    package_sha256: str
-    source_sha256: str
-
-
-async def _targets(conn: AsyncConnection, order: Order, service: str) -> dict[str, _Target]:
-    """Where each instance finds its release (DESIGN «Where a rollback finds its release»). An instance that
-    `previous` leads nowhere is left out."""
-    if order.kind is OperationKind.DEPLOYMENT or (order.version != PREVIOUS and order.package_url):
-        given = _Target(order.version, order.package_url, order.package_sha256, order.package_sha256)
-        return dict.fromkeys(order.instances, given)
-    if order.version == PREVIOUS:
-        releases: Mapping[str, Release] = await history.previous_of(conn, service, order.instances)
-    else:
-        releases = dict.fromkeys(order.instances, Release(order.version, order.package_sha256))
-    recorded = await sources.recorded(conn, service, {release.version for release in releases.values()})
-    return {name: _target(order, release, recorded) for name, release in releases.items()}
-
-
-def _target(order: Order, release: Release, recorded: Mapping[str, Row[*tuple[Any, ...]]]) -> _Target:
-    digest = order.package_sha256 or release.sha256
-    known = recorded.get(release.version)
-    if order.package_url:
-        return _Target(release.version, order.package_url, digest, digest)
-    if known is None or (digest and known.sha256 and known.sha256 != digest):
-        return _Target(
-            release.version, "", digest, digest
-        )  # what is recorded is another release of that name
-    return _Target(release.version, known.package_url, digest, digest or known.sha256)
+async def find_targets(
+    conn: AsyncConnection, order: Order, service: str, names: Sequence[str]
+) -> dict[str, Target]:
+    """Where each instance finds its release. One that `previous` leads nowhere is left out."""
+    previous = await history.previous_of(conn, service, names) if asks_for_previous(order) else {}
+    releases = choose_releases(order, previous)
+    recorded: Mapping[str, Source] = {}
+    if asks_for_sources(order):
+        recorded = await sources.recorded(conn, service, {release.version for release in releases.values()})
+    return choose_targets(order, releases, recorded)
 
 
 def _task_row(
@@ -272,7 +263,7 @@ def _task_row(
     service: str,
     operation: int,
     instance: Row[*tuple[Any, ...]],
-    target: _Target | None,
+    target: Target | None,
     behind: int | None,
     now: datetime,
 ) -> dict[str, Any]:
@@ -295,7 +286,7 @@ def _task_row(
         "activation_bound_s": instance.activation_bound_s,
         "status": Status.PENDING,
         "attempt": 0,
-        "waiting_for": _first_wait(Presence(instance.presence), behind),
+        "waiting_for": first_wait(Presence(instance.presence), behind=behind is not None),
         "error_code": None,
         "error_message": "",
         "retries_left": order.retries,
@@ -311,14 +302,7 @@ def _task_row(
             "status": Status.FAILED,
             "waiting_for": None,
             "error_code": FailureCode.NO_SOURCE,
-            "error_message": f"instance '{instance.instance_id}' has no previous good version to go back to",
+            "error_message": describe_dead_end(instance.instance_id),
             "completed_at": now,
         }
     return row
-
-
-def _first_wait(presence: Presence, behind: int | None) -> WaitingFor:
-    """What the task says until the dispatcher has looked at it, which may be after a restart."""
-    if behind is not None:
-        return WaitingFor.BEHIND_OTHER_TASK
-    return WaitingFor.AGENT_WORKING if presence is Presence.ONLINE else WaitingFor.AGENT_OFFLINE

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select, tuple_
-from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.core.destination import Source
 from controller.core.task import Task
 
 from .tables import SOURCE
@@ -30,13 +30,11 @@ async def remember(conn: AsyncConnection, deployed: Iterable[tuple[Task, str]], 
         await conn.execute(insert(SOURCE), list(newest.values()))
 
 
-async def recorded(
-    conn: AsyncConnection, service: str, versions: Iterable[str]
-) -> Mapping[str, Row[*tuple[Any, ...]]]:
+async def recorded(conn: AsyncConnection, service: str, versions: Iterable[str]) -> Mapping[str, Source]:
     """By version, what is recorded of it."""
-    rows: dict[str, Row[*tuple[Any, ...]]] = {}
+    found: dict[str, Source] = {}
     names: Sequence[str] = sorted(versions)
     for piece in chunks(names):
         statement = select(SOURCE).where(SOURCE.c.service == service, SOURCE.c.version.in_(piece))
-        rows |= {row.version: row for row in await conn.execute(statement)}
-    return rows
+        found |= {row.version: Source(row.package_url, row.sha256) for row in await conn.execute(statement)}
+    return found

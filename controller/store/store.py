@@ -27,6 +27,7 @@ from releasehand.model import (
     DeployParams,
     DeployResult,
     DeployStatus,
+    DryRunResult,
     InstanceRollbackParams,
     InstanceStatus,
     OperationKind,
@@ -48,6 +49,7 @@ from . import (
     agents,
     cancellation,
     claims,
+    forecast,
     history,
     instances,
     moves,
@@ -159,6 +161,21 @@ class Store:
             **_rollback_fields(row.operation),
         )
         return Accepted(result, row.task_ids, row.repeated, row.changed)
+
+    async def foresee(
+        self,
+        params: DeployParams | InstanceRollbackParams | BatchRollbackParams,
+        *,
+        caller: str,
+        idempotency_key: str | None = None,
+    ) -> DryRunResult:
+        """What the call would do; nothing is written. Raises RefusalError where no instance is to blame."""
+        order = order_deployment(params) if isinstance(params, DeployParams) else order_rollback(params, "")
+        return await self._read(
+            lambda conn: forecast.read_forecast(
+                conn, order, caller=caller, idempotency_key=idempotency_key, now=self._clock.now()
+            )
+        )
 
     async def _accept(self, order: Order, caller: str, idempotency_key: str | None) -> acceptance.AcceptedRow:
         return await self._write(

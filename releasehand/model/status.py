@@ -65,6 +65,31 @@ class TaskResult(StrEnum):
     UNVERIFIED_PROCESS = "unverified_process"  # the host runs no driver that could tell
 
 
+class Outlook(StrEnum):
+    """What a dry run says would happen to an instance."""
+
+    FROM_DISK = "from_disk"  # the release that its host keeps would be activated
+    DOWNLOAD = "download"
+    ALREADY_ACTIVE = "already_active"  # nothing would be restarted
+    IMPOSSIBLE = "impossible"
+
+
+class Verdict(StrEnum):
+    """What a dry run says of the call as a whole."""
+
+    STARTS = "starts"
+    REPEATS = "repeats"  # the same call was made before, and would be answered again
+    REFUSED = "refused"  # because of some of its instances; nothing would be started
+
+
+class ForecastCode(StrEnum):
+    """Why a dry run calls an instance `impossible`."""
+
+    UNKNOWN_INSTANCE = "unknown_instance"  # the call would be refused
+    INSTANCE_BUSY = "instance_busy"  # the call would be refused
+    NO_SOURCE = "no_source"  # its task would fail
+
+
 class InstanceStatus(StrEnum):
     """What a caller sees of an instance (spec: 接口参考 2.2)."""
 

@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from controller.core.acceptance import Accepted, Cancelled, InstancePage, fingerprint, first_difference
+from controller.core.acceptance import (
+    Accepted,
+    Cancelled,
+    InstancePage,
+    fingerprint,
+    first_difference,
+    order_deployment,
+    order_rollback,
+)
+from controller.core.destination import choose_releases, choose_targets
+from controller.core.forecast import Candidate, Situation, foresee
 from controller.core.refusals import (
     AlreadyEndedError,
     DeployIdConflictError,
@@ -25,6 +35,7 @@ from releasehand.model import (
     DeployParams,
     DeployResult,
     DeployStatus,
+    DryRunResult,
     HistoryAction,
     HistoryEntry,
     HistoryStatus,
@@ -36,6 +47,7 @@ from releasehand.model import (
     OperationCounts,
     OperationKind,
     Period,
+    Presence,
     Progress,
     RollbackResult,
     RollbackStatus,
@@ -47,6 +59,8 @@ from releasehand.model import (
     TaskStatus,
     VersionHistory,
 )
+from shared.frames import Active, Kept
+from shared.source import Holding
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ResultT = TypeVar("ResultT")
@@ -145,6 +159,24 @@ class FakeStore:
             started_at=NOON,
         )
         return self._accepted(rollback, result)
+
+    async def foresee(
+        self, params: Params, *, caller: str, idempotency_key: str | None = None
+    ) -> DryRunResult:
+        """Hosts keep what they run, and nothing else."""
+        self._note("foresee", params, caller, idempotency_key)
+        order = order_deployment(params) if isinstance(params, DeployParams) else order_rollback(params, "")
+        service = order.service or next(iter(self.services))
+        live = {name: version for name, version in self._service(service).items() if name in order.instances}
+        busy = self._holders(list(live))
+        situation = Situation(
+            service=service,
+            candidates={name: _candidate(version) for name, version in live.items()},
+            holders={holder.instance_id: holder for holder in busy},
+            behind=frozenset(),
+            targets=choose_targets(order, choose_releases(order, {}), {}),
+        )
+        return foresee(order, situation)
 
     async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
         self._note("cancel", kind, operation_id, caller)
@@ -273,14 +305,16 @@ class FakeStore:
             raise UnknownInstanceError(unknown, service)
 
     def _check_free(self, instances: Sequence[str]) -> None:
-        busy = [
+        if busy := self._holders(instances):
+            raise InstanceBusyError(busy)
+
+    def _holders(self, instances: Sequence[str]) -> list[Holder]:
+        return [
             Holder(name, operation.kind, operation.operation_id)
             for operation in self.operations.values()
             for name in operation.instances
             if operation.status not in ENDED and name in instances
         ]
-        if busy:
-            raise InstanceBusyError(busy)
 
     def _find(self, kind: OperationKind, operation_id: str) -> Operation:
         if (kind, operation_id) not in self.operations:
@@ -319,6 +353,12 @@ class FakeStore:
         changed, self.force_ends = self.force_ends, []
         task_ids = [] if repeated else list(range(1, len(operation.instances) + 1))
         return Accepted(result, task_ids, repeated=repeated, changed=changed)
+
+
+def _candidate(version: str) -> Candidate:
+    release = Kept(release=version, version=version, sha256="a" * 64, good=True)
+    active = Active(release=version, version=version, sha256=release.sha256)
+    return Candidate(Holding(active, [release]), Presence.ONLINE, outcome_unknown=False)
 
 
 def _progress(operation: Operation) -> Progress:

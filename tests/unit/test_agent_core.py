@@ -20,12 +20,12 @@ from agent.core.fencing import (
 )
 from agent.core.instant import Instant
 from agent.core.record import MAX_BUDGET_S, AttemptRecord, Failure, begin, order_of
-from agent.core.source import AlreadyActive, Fetch, Holding, NoSource, UseKept, plan_fetched, plan_start
 from agent.core.wording import describe_broken, describe_end
 from releasehand.model.codes import FailureCode
 from releasehand.model.status import OperationKind, Phase
 from shared.attempt import CANCELLABLE, LIVE, PAST_NO_RETURN, TERMINAL, Outcome, UnlistedMoveError
 from shared.frames import MAX_MESSAGE_CHARS, Active, Execute, Kept, Ref
+from shared.source import AlreadyActive, Fetch, Holding, NoSource, UseKept, plan_fetched, plan_start
 from tests.fakes.clock import START
 from tests.fakes.host import deploy, ref_of
 

@@ -226,3 +226,24 @@ async def test_head_answers_as_get_without_the_body(api: ApiClient) -> None:
     whole = await api.get("/v1/service/user-service/versions")
     assert (reply.status, reply.text) == (200, "")
     assert int(reply.headers["Content-Length"]) == len(whole.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/deployment", DEPLOYMENT),
+        ("/v1/rollback/instance", INSTANCE_ROLLBACK),
+        ("/v1/rollback/batch", BATCH_ROLLBACK),
+    ],
+)
+async def test_a_dry_run_tells_of_each_instance_and_starts_nothing(
+    api: ApiClient, path: str, body: dict[str, Any]
+) -> None:
+    for wanted in ("starts", "refused"):
+        told = (await api.post(f"{path}?dry_run=true", body)).json["data"]
+        assert told["verdict"] == wanted
+        assert {one["instance_id"] for one in told["instances"]} <= {"instance-1", "instance-2"}
+        assert {one["outcome"] for one in told["instances"]} == set(told["outcomes"])
+        assert api.server.woken == ([] if wanted == "starts" else [[1, 2]])
+        if wanted == "starts":
+            await api.post("/v1/deployment", DEPLOYMENT)

@@ -39,6 +39,7 @@ VIOLATIONS = [
     ),
     ("pure-cores", "agent/core/indirect.py", "from shared import disk"),
     ("pure-cores", "shared/session.py", "import asyncio"),
+    ("pure-cores", "shared/source.py", "import socket"),
     ("shipped-alone", "controller/seeds.py", "from tests import fakes"),
     ("shipped-alone", "agent/story.py", "import demo"),
 ]
@@ -55,6 +56,7 @@ SCENERY = {
     "releasehand/model.py": "",
     "shared/disk.py": "import os",
     "shared/session.py": "",
+    "shared/source.py": "",
 }
 
 

@@ -1,12 +1,37 @@
 """Where the release of an attempt comes from: it is active, it is kept, it must be fetched, or there is none.
 
-DESIGN §4 «Already there» and «Force», §5 «Where a rollback finds its release»."""
+The agent decides by it; the controller says by it beforehand what an agent will do (docs/architecture.md
+«A deployment, in one direction»)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
-from releasehand.model.status import OperationKind
-from shared.frames import Active, Execute, Kept
+from releasehand.model.status import OperationKind, ServiceState
+
+from .frames import Active, Kept
+
+DOWN: Final = frozenset({ServiceState.STOPPED, ServiceState.FAILED})
+"""What is active then may not be relied on: it has to be started again."""
+
+
+class Wish(Protocol):
+    """What is to be live, as far as its source depends on it: a command has all of this."""
+
+    @property
+    def kind(self) -> OperationKind: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def force(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +75,7 @@ class Holding:
         return next((one for one in self.kept if one.release == self.active.release and one.good), None)
 
 
-def plan_start(command: Execute, holding: Holding) -> AlreadyActive | UseKept | Fetch | NoSource:
+def plan_start(command: Wish, holding: Holding) -> AlreadyActive | UseKept | Fetch | NoSource:
     """Decide before anything is fetched. A deployment without a digest must fetch to know what its URL
     holds."""
     rollback = command.kind is OperationKind.ROLLBACK
@@ -63,7 +88,7 @@ def plan_start(command: Execute, holding: Holding) -> AlreadyActive | UseKept | 
     return Fetch() if command.url else NoSource()
 
 
-def plan_fetched(command: Execute, sha256: str, holding: Holding) -> AlreadyActive | UseKept | Fetch:
+def plan_fetched(command: Wish, sha256: str, holding: Holding) -> AlreadyActive | UseKept | Fetch:
     """Decide again when the digest of the downloaded package is known; Fetch then means: unpack it."""
     if command.force:
         return Fetch()
@@ -76,7 +101,7 @@ def plan_fetched(command: Execute, sha256: str, holding: Holding) -> AlreadyActi
     return Fetch()
 
 
-def _find_kept(command: Execute, holding: Holding) -> Kept | None:
+def _find_kept(command: Wish, holding: Holding) -> Kept | None:
     """A rollback wants a release that was good here; a deployment takes the very bytes it names unless
     they failed."""
     for one in reversed(holding.kept):
