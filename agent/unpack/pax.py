@@ -50,4 +50,6 @@ def parse_long_name(data: bytes) -> bytes:
     name, _, rest = data.partition(b"\0")
     if rest.strip(b"\0"):
         raise RefusedError(f"the long name {show(name)} has something behind its end")
+    if not name:
+        raise RefusedError("a long name is empty")
     return name

@@ -233,4 +233,6 @@ def _judge(name: str, host: int, mode: int, size: int) -> tuple[Kind, bool]:
         return Kind.DIRECTORY, False
     if stated is Kind.DIRECTORY:
         raise RefusedError(f"the entry {show(name)} is a directory but not named like one")
+    if name.endswith("/."):
+        raise RefusedError(f"the entry {show(name)} is named like a directory and is none")
     return stated or Kind.FILE, host == _UNIX and bool(mode & 0o111)

@@ -1,6 +1,6 @@
 """Packages in the shapes that tools give them beside the usual one: padded, streamed, in many pieces."""
 
-# ruff: noqa: ASYNC221, ASYNC240 — each test has a loop to itself
+# ruff: noqa: ASYNC221 — each test has a loop to itself
 
 import gzip
 import io
@@ -16,7 +16,7 @@ import pytest
 
 from agent.errors import ArchiveRefusedError
 from agent.unpack import unpack
-from tests.fakes.archives import Member, file, tar, tgz
+from tests.fakes.archives import Member, file, long_name, symlink, tar, tgz
 from tests.fakes.zips import Item, zipped
 
 pytestmark = pytest.mark.slow
@@ -117,6 +117,20 @@ async def test_what_is_refused_is_named_even_if_it_has_content(
 ) -> None:
     with pytest.raises(ArchiveRefusedError, match=what):
         await unpack_bytes(tgz(Member(b"a", b"content", kind=kind)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (tgz(long_name(b""), file("a")), "a long name is empty"),  # GNU tar takes it for "."
+        (tgz(long_name(b"", b"K"), symlink("l", "a"), file("a")), "a long name is empty"),
+        (zipped(Item(b"d/.")), "named like a directory"),  # unzip makes a directory and a file in it
+    ],
+    ids=["long name", "long target", "zip"],
+)
+async def test_a_name_that_tools_read_in_two_ways_is_refused(data: bytes, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ArchiveRefusedError, match=why):
+        await unpack_bytes(data, tmp_path)
 
 
 async def test_a_python_archive_with_every_odd_number_is_read(tmp_path: Path) -> None:
