@@ -11,6 +11,7 @@ from releasehand.model import (
     DryRunResult,
     ErrorType,
     OperationKind,
+    RetryFailedParams,
 )
 
 from .query import Query, StartQuery, StatusQuery
@@ -54,6 +55,16 @@ async def cancel_deployment(call: Call[CancelParams, Query]) -> CancelResult:
     call.deps.wake(cancelled.task_ids)
     call.deps.bulletin.publish(OperationKind.DEPLOYMENT, call.name)
     return cancelled.result
+
+
+async def retry_failed(call: Call[RetryFailedParams, Query]) -> DeployResult:
+    """Deploy the same package again to exactly the instances on which an ended deployment failed.
+
+    A new deployment with an id of its own, answered as ExecuteDeployment is; the same id again answers the
+    same again. Refused while the first one runs, and when nothing failed in it."""
+    accepted = await call.deps.store.accept_retry(call.name, call.body, caller=call.caller)
+    call.deps.announce(accepted)
+    return accepted.result
 
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (
@@ -106,5 +117,25 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         body_required=False,
         refusals=(ErrorType.UNKNOWN_DEPLOYMENT, ErrorType.ALREADY_ENDED),
         example=CancelParams(),
+    ),
+    Route(
+        method="POST",
+        path="/v1/deployment/{deploy_id}/retry-failed",
+        operation_id="RetryFailed",
+        tag="deployment",
+        handler=retry_failed,
+        answer=DeployResult,
+        query=Query,
+        body=RetryFailedParams,
+        refusals=(
+            ErrorType.UNKNOWN_DEPLOYMENT,
+            ErrorType.UNKNOWN_SERVICE,
+            ErrorType.UNKNOWN_INSTANCE,
+            ErrorType.NOT_ENDED,
+            ErrorType.NOTHING_FAILED,
+            ErrorType.DEPLOY_ID_CONFLICT,
+            ErrorType.INSTANCE_BUSY,
+        ),
+        example=RetryFailedParams(deploy_id="deploy-12346"),
     ),
 )

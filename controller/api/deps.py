@@ -19,6 +19,7 @@ from releasehand.model import (
     InstanceStatus,
     OperationKind,
     Period,
+    RetryFailedParams,
     RollbackResult,
     RollbackStatus,
     ServiceInstances,
@@ -42,6 +43,12 @@ class ApiStore(Protocol):
 
     async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
         """Commit the operation and its tasks, or find the same one again under its deploy_id."""
+        ...
+
+    async def accept_retry(
+        self, deploy_id: str, params: RetryFailedParams, *, caller: str
+    ) -> Accepted[DeployResult]:
+        """Commit a deployment to the instances on which `deploy_id` failed."""
         ...
 
     async def accept_instance_rollback(

@@ -11,6 +11,8 @@ from controller.core.refusals import (
     DeployIdConflictError,
     IdempotencyKeyConflictError,
     InstanceBusyError,
+    NotEndedError,
+    NothingFailedError,
     RefusalError,
     UnknownInstanceError,
     UnknownOperationError,
@@ -42,11 +44,14 @@ FAULTS: Final[Mapping[ErrorType, Fault]] = MappingProxyType(
         T.UNKNOWN_INSTANCE: Fault(404),
         T.UNKNOWN_DEPLOYMENT: Fault(404),
         T.UNKNOWN_ROLLBACK: Fault(404),
+        T.UNKNOWN_AGENT: Fault(404),
         T.METHOD_NOT_ALLOWED: Fault(405),
         T.DEPLOY_ID_CONFLICT: Fault(409),
         T.IDEMPOTENCY_KEY_CONFLICT: Fault(409),
         T.INSTANCE_BUSY: Fault(409, retryable=True),  # once the operation that holds it has ended
         T.ALREADY_ENDED: Fault(409),
+        T.NOT_ENDED: Fault(409, retryable=True),  # once it has
+        T.NOTHING_FAILED: Fault(409),
         T.BODY_TOO_LARGE: Fault(413),
         T.UNSUPPORTED_MEDIA_TYPE: Fault(415),
         T.EXPECTATION_FAILED: Fault(417),
@@ -121,6 +126,10 @@ def refused(error: RefusalError, body: Request | None) -> ApiError:
             )
         case AlreadyEndedError():
             return ApiError(T.ALREADY_ENDED, str(error))
+        case NotEndedError():
+            return ApiError(T.NOT_ENDED, str(error))
+        case NothingFailedError():
+            return ApiError(T.NOTHING_FAILED, str(error))
         case _:
             raise TypeError(f"no error type is listed for {type(error).__name__}") from error
 

@@ -11,15 +11,19 @@ from urllib.parse import urlsplit
 from releasehand.model import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_S,
+    ENDED,
     NO_RETRIES,
     BatchRollbackParams,
     CancelResult,
     DeployParams,
     InstanceRollbackParams,
     OperationKind,
+    RetryFailedParams,
     RollbackType,
     Status,
 )
+
+from .refusals import DeployIdConflictError, NotEndedError, NothingFailedError
 
 ResultT = TypeVar("ResultT")
 
@@ -89,6 +93,44 @@ def order_deployment(params: DeployParams) -> Order:
         retries=_fill_retries(params.retry_count),
         rollback_type=None,
         fingerprint=fingerprint(params),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastDeployment:
+    """A deployment as it was accepted, and where it failed."""
+
+    deploy_id: str
+    status: Status
+    service: str
+    version: str
+    package_url: str
+    package_sha256: str
+    timeout_s: int
+    retries: int
+    failed: Sequence[str]
+
+
+def retry_failed(past: PastDeployment, params: RetryFailedParams) -> DeployParams:
+    """The deployment that a retry stands for: what failed of one that has ended never changes again, so that
+    the same call makes the same one each time.
+
+    Raises DeployIdConflictError, NotEndedError or NothingFailedError."""
+    if params.deploy_id == past.deploy_id:
+        raise DeployIdConflictError(past.deploy_id, "deploy_id")
+    if past.status not in ENDED:
+        raise NotEndedError(past.deploy_id, past.status)
+    if not past.failed:
+        raise NothingFailedError(past.deploy_id, past.status)
+    return DeployParams.model_construct(  # it was looked at when it was accepted
+        service=past.service,
+        version=past.version,
+        instances=list(past.failed),
+        package_url=past.package_url,
+        deploy_id=params.deploy_id,
+        timeout=params.timeout or past.timeout_s,
+        retry_count=params.retry_count or past.retries or NO_RETRIES,
+        package_sha256=past.package_sha256,
     )
 
 

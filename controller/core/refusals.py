@@ -74,6 +74,25 @@ class AlreadyEndedError(RefusalError):
         super().__init__(f"cannot cancel {kind} '{operation_id}': it has already ended as {status}")
 
 
+class NotEndedError(RefusalError):
+    """Which instances of a deployment failed is known when it has ended."""
+
+    def __init__(self, deploy_id: str, status: Status) -> None:
+        self.deploy_id, self.status = deploy_id, status
+        super().__init__(
+            f"cannot retry what failed of deployment '{deploy_id}': it is still {status}; wait for its end"
+        )
+
+
+class NothingFailedError(RefusalError):
+    def __init__(self, deploy_id: str, status: Status) -> None:
+        self.deploy_id = deploy_id
+        super().__init__(
+            f"cannot retry what failed of deployment '{deploy_id}': it ended as {status},"
+            " and no instance failed"
+        )
+
+
 def _several(noun: str, names: tuple[str, ...]) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:5])
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""

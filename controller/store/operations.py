@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controller.core.acceptance import InstancePage
+from controller.core.acceptance import InstancePage, PastDeployment
 from controller.core.operation import derive_status, progress
 from controller.core.refusals import UnknownOperationError
 from releasehand.model import (
@@ -123,6 +123,25 @@ async def read_rollback(conn: AsyncConnection, rollback_id: str, page: InstanceP
         completed_at=row.ended_at,
         updated_at=row.updated_at,
         cancelled_at=row.cancelled_at,
+    )
+
+
+async def read_past(conn: AsyncConnection, deploy_id: str) -> PastDeployment:
+    """A deployment with the instances that failed, in the order of the call. Raises UnknownOperationError."""
+    row = await find(conn, OperationKind.DEPLOYMENT, deploy_id)
+    columns = (TASK.c.instance_id, TASK.c.package_url, TASK.c.package_sha256)
+    of_failed = (TASK.c.operation == row.id, TASK.c.status == Status.FAILED)
+    failed = (await conn.execute(select(*columns).where(*of_failed).order_by(TASK.c.id))).all()
+    return PastDeployment(
+        deploy_id=deploy_id,
+        status=Status(row.status),
+        service=row.service,
+        version=row.version,
+        package_url=failed[0].package_url if failed else "",
+        package_sha256=failed[0].package_sha256 if failed else "",
+        timeout_s=row.fingerprint["timeout"],
+        retries=row.fingerprint["retry_count"],
+        failed=[task.instance_id for task in failed],
     )
 
 

@@ -17,6 +17,7 @@ from controller.core.acceptance import (
     Order,
     order_deployment,
     order_rollback,
+    retry_failed,
 )
 from controller.core.plan import Standing
 from controller.core.task import TaskMove, expire
@@ -33,6 +34,7 @@ from releasehand.model import (
     OperationKind,
     Period,
     Presence,
+    RetryFailedParams,
     RollbackResult,
     RollbackStatus,
     ServiceInstances,
@@ -130,16 +132,19 @@ class Store:
 
     async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
         """All of it is recorded on return, or a RefusalError says why none of it is."""
-        row = await self._accept(order_deployment(params), caller, None)
-        result = DeployResult(
-            deploy_id=row.operation.operation_id,
-            service=row.operation.service,
-            version=row.operation.version,
-            status=Status(row.operation.status),
-            total_instances=row.operation.instance_count,
-            started_at=row.operation.accepted_at,
-        )
-        return Accepted(result, row.task_ids, row.repeated, row.changed)
+        return _deploy_result(await self._accept(order_deployment(params), caller, None))
+
+    async def accept_retry(
+        self, deploy_id: str, params: RetryFailedParams, *, caller: str
+    ) -> Accepted[DeployResult]:
+        """Deploy again to the instances on which `deploy_id` failed; else as a deployment."""
+
+        async def accept(conn: AsyncConnection, now: datetime) -> acceptance.AcceptedRow:
+            wanted = retry_failed(await operations.read_past(conn, deploy_id), params)
+            order = order_deployment(wanted)
+            return await acceptance.accept(conn, order, caller=caller, idempotency_key=None, now=now)
+
+        return _deploy_result(await self._write(accept))
 
     async def accept_instance_rollback(
         self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
@@ -321,6 +326,18 @@ class Store:
 def _new_rollback_id() -> str:
     """Sorts by nothing, guessed by nobody."""
     return f"rollback-{secrets.token_hex(12)}"
+
+
+def _deploy_result(row: acceptance.AcceptedRow) -> Accepted[DeployResult]:
+    result = DeployResult(
+        deploy_id=row.operation.operation_id,
+        service=row.operation.service,
+        version=row.operation.version,
+        status=Status(row.operation.status),
+        total_instances=row.operation.instance_count,
+        started_at=row.operation.accepted_at,
+    )
+    return Accepted(result, row.task_ids, row.repeated, row.changed)
 
 
 def _rollback_fields(operation: Row[*tuple[Any, ...]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .deployment import (
     DeployResult,
     DeployStatus,
     Progress,
+    RetryFailedParams,
     TaskStatus,
 )
 from .dry_run import DryRunResult, InstanceForecast
@@ -120,6 +121,7 @@ __all__ = [
     "ReleaseEvent",
     "ReleaseLog",
     "Request",
+    "RetryFailedParams",
     "RollbackResult",
     "RollbackStatus",
     "RollbackType",

@@ -55,6 +55,14 @@ class DeployParams(Request):
     package_sha256: OptionalDigest = ""
 
 
+class RetryFailedParams(Request):
+    """A new deployment of the same package to the instances on which another one failed."""
+
+    deploy_id: Name
+    timeout: TimeoutSeconds = Field(default=0, description="Seconds for each instance; 0 means as before.")
+    retry_count: RetryCount = Field(default=0, description="Further attempts; 0 means as before, -1 none.")
+
+
 class DeployResult(Answer):
     deploy_id: str
     service: str

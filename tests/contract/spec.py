@@ -28,6 +28,11 @@ HTTP: Final[dict[str, tuple[str, str]]] = {
     "GetSystemHealth": ("GET", "/v1/system/health"),
     "GetSystemStats": ("GET", "/v1/system/stats"),
 }
+
+BEYOND: Final[dict[str, tuple[str, str]]] = {
+    "RetryFailed": ("POST", "/v1/deployment/{deploy_id}/retry-failed"),
+}
+"""What is served beside the functions of both documents."""
 """The documents describe Go functions; only the version history has a URL of its own there."""
 
 

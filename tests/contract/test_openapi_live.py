@@ -12,13 +12,13 @@ import pytest
 from openapi_spec_validator import validate
 
 from tests.contract import scenario
-from tests.contract.spec import HTTP, AnswerField, RequestField, answer_fields, request_fields
+from tests.contract.spec import BEYOND, HTTP, AnswerField, RequestField, answer_fields, request_fields
 from tests.contract.stage import BEARER, Stage, run_stage
 
 pytestmark = pytest.mark.timeout(180)  # the run itself is part of whichever test comes first
 PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
 PLAIN: Final = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/openapi.json")}
-SERVED_BY_NAME: Final = set(HTTP.values()) | PLAIN
+SERVED_BY_NAME: Final = set(HTTP.values()) | set(BEYOND.values()) | PLAIN
 GO_TYPES: Final[dict[str, dict[str, Any]]] = {
     "string": {"type": "string"},
     "int": {"type": "integer"},
@@ -135,7 +135,7 @@ def test_the_document_lists_every_function_by_its_name(document: Any) -> None:
         for method, operation in methods.items()
     }
     assert set(operations) == SERVED_BY_NAME
-    assert {name: where for where, name in operations.items() if where not in PLAIN} == HTTP
+    assert {name: where for where, name in operations.items() if where not in PLAIN} == HTTP | BEYOND
 
 
 @pytest.mark.parametrize("field", list(answer_fields()), ids=str)

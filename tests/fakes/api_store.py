@@ -10,10 +10,12 @@ from controller.core.acceptance import (
     Accepted,
     Cancelled,
     InstancePage,
+    PastDeployment,
     fingerprint,
     first_difference,
     order_deployment,
     order_rollback,
+    retry_failed,
 )
 from controller.core.destination import choose_releases, choose_targets
 from controller.core.forecast import Candidate, Situation, foresee
@@ -49,6 +51,7 @@ from releasehand.model import (
     Period,
     Presence,
     Progress,
+    RetryFailedParams,
     RollbackResult,
     RollbackStatus,
     RollbackType,
@@ -125,6 +128,26 @@ class FakeStore:
             started_at=NOON,
         )
         return self._accepted(known, result)
+
+    async def accept_retry(
+        self, deploy_id: str, params: RetryFailedParams, *, caller: str
+    ) -> Accepted[DeployResult]:
+        """All or none of a deployment's instances have failed."""
+        self._note("accept_retry", deploy_id, params)
+        known = self._find(OperationKind.DEPLOYMENT, deploy_id)
+        assert isinstance(known.params, DeployParams)
+        past = PastDeployment(
+            deploy_id=deploy_id,
+            status=known.status,
+            service=known.service,
+            version=known.version,
+            package_url=known.params.package_url,
+            package_sha256=known.params.package_sha256,
+            timeout_s=known.params.timeout,
+            retries=known.params.retry_count,
+            failed=known.instances if known.status is Status.FAILED else [],
+        )
+        return await self.accept_deployment(retry_failed(past, params), caller=caller)
 
     async def accept_instance_rollback(
         self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None

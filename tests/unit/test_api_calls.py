@@ -52,7 +52,7 @@ async def api() -> AsyncIterator[ApiClient]:
 def test_the_table_has_every_function_of_the_spec_once() -> None:
     names = [route.operation_id for route in ROUTES]
     assert len(names) == len(set(names))
-    assert set(names) == FUNCTIONS
+    assert set(names) >= FUNCTIONS
 
 
 async def test_a_deployment_is_accepted_in_an_envelope_and_its_tasks_are_woken(api: ApiClient) -> None:

@@ -52,10 +52,11 @@ def test_the_reference_lists_every_error_type_as_it_is() -> None:
     assert len(rows) == len(told)
 
 
-def test_what_may_be_repeated_is_429_503_and_a_busy_instance() -> None:
+def test_what_may_be_repeated_is_429_503_and_what_waits_for_an_end() -> None:
     retryable = {name for name, fault in FAULTS.items() if fault.retryable}
     assert retryable == {name for name, fault in FAULTS.items() if fault.status in {429, 503}} | {
-        ErrorType.INSTANCE_BUSY
+        ErrorType.INSTANCE_BUSY,
+        ErrorType.NOT_ENDED,
     }
 
 

@@ -128,7 +128,7 @@ def test_a_request_is_told_field_by_field(route: AnyRoute) -> None:
             "yes" if field.is_required() else "no",
         )
         assert (absent == "refused") == field.is_required()
-        assert name not in DEFAULTS or absent == str(DEFAULTS[name])
+        assert name not in DEFAULTS or absent in {str(DEFAULTS[name]), "as before"}
         assert meaning
 
 

@@ -11,13 +11,16 @@ from controller.core.refusals import (
     DeployIdConflictError,
     IdempotencyKeyConflictError,
     InstanceBusyError,
+    NotEndedError,
+    NothingFailedError,
     RefusalError,
     UnknownInstanceError,
     UnknownServiceError,
 )
 from controller.store.tables import AGENT, EVENT, HISTORY, INSTANCE, OPERATION, SOURCE, TASK
-from releasehand.model import Presence, Status, WaitingFor
-from tests.fakes.ledger import CALLER, Ledger, deployment, listed, statements, url_of
+from releasehand.model import FailureCode, Presence, RetryFailedParams, Status, WaitingFor
+from shared.attempt import Outcome
+from tests.fakes.ledger import CALLER, Host, Ledger, deployment, ended, listed, statements, url_of
 
 TABLES = (AGENT, INSTANCE, OPERATION, TASK, EVENT, HISTORY, SOURCE)
 
@@ -223,3 +226,40 @@ async def test_an_idempotency_key_is_free_again_after_a_day(ledger: Ledger) -> N
     assert (second.result.rollback_id != first.result.rollback_id, second.repeated) == (True, False)
     assert (await ledger.roll_back("b", "v0", "key-1")).result == second.result
     assert (await ledger.store.rollback_status(first.result.rollback_id, WHOLE)).rollback_id
+
+
+# retries of what failed
+
+
+async def fail_on(ledger: Ledger, host: Host, deploy_id: str, instances: list[str], failing: str) -> None:
+    accepted = await ledger.deploy("v2", instances, deploy_id, timeout=77, retry_count=-1)
+    for task in await ledger.dispatch(accepted.task_ids):
+        if task.instance_id == failing:
+            await host.work(task, [Outcome.OK, Outcome.FAILED], ended("v1", FailureCode.ARCHIVE_REFUSED))
+        else:
+            await host.work(task)
+
+
+async def test_a_retry_deploys_the_same_package_with_the_same_budget_to_what_failed(ledger: Ledger) -> None:
+    host = await ledger.host("host-1", ["a", "b"], "v1")
+    await fail_on(ledger, host, "d1", ["a", "b"], "b")
+    params = RetryFailedParams(deploy_id="d2")
+    accepted = await ledger.store.accept_retry("d1", params, caller=CALLER)
+    [task] = await ledger.tasks(accepted.task_ids)
+    assert (task.instance_id, task.target_version, task.package_url) == ("b", "v2", url_of("v2"))
+    assert (task.retries_left, (task.deadline_at - task.accepted_at).total_seconds()) == (0, 77)
+    for _ in range(2):
+        again = await ledger.store.accept_retry("d1", params, caller=CALLER)
+        assert (again.result, again.repeated) == (accepted.result, True)
+    with pytest.raises(DeployIdConflictError, match="timeout"):
+        await ledger.store.accept_retry("d1", params.model_copy(update={"timeout": 5}), caller=CALLER)
+    with pytest.raises(NotEndedError, match="pending"):
+        await ledger.store.accept_retry("d2", RetryFailedParams(deploy_id="d3"), caller=CALLER)
+
+
+async def test_a_cancelled_instance_has_not_failed(ledger: Ledger) -> None:
+    await ledger.host("host-1", ["a"], "v1")
+    await ledger.deploy("v2", ["a"], "d1")
+    await ledger.cancel("d1")
+    with pytest.raises(NothingFailedError, match="cancelled"):
+        await ledger.store.accept_retry("d1", RetryFailedParams(deploy_id="d2"), caller=CALLER)
