@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from agent.unpack import Limits, landlock, ownership, sandbox, unpack
 from agent.unpack.parent import library_places
 from tests.fakes.archives import Member, directory, file, hardlink, symlink, tar, tgz
+from tests.fakes.users import ORDINARY, become, find_python, open_folder
 
 NAIVE_CHILD = "import sys; sys.path += {places!r}; import tests.fakes.naive_child"
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +46,12 @@ def outside(tmp_path: Path) -> Iterator[Path]:
     before = snapshot(tmp_path)
     yield tmp_path
     assert snapshot(tmp_path) == before
+
+
+@pytest.fixture
+def for_all() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
 
 
 def snapshot(place: Path) -> object:
@@ -162,9 +168,9 @@ print(json.dumps(found))
 
 
 @needs_landlock
-@pytest.mark.parametrize("user", [None, 12_345], ids=["as we are", "as an ordinary user"])
-def test_the_sandbox_leaves_nothing_but_making_files(user: int | None, tmp_path: Path) -> None:
-    dest = tmp_path / "dest"
+@pytest.mark.parametrize("user", [None, ORDINARY], ids=["as we are", "as an ordinary user"])
+def test_the_sandbox_leaves_nothing_but_making_files(user: int | None, for_all: Path) -> None:
+    dest = for_all / "dest"
     dest.mkdir(mode=0o700)
     command = [
         find_python(user),
@@ -174,7 +180,6 @@ def test_the_sandbox_leaves_nothing_but_making_files(user: int | None, tmp_path:
     ]
     if user is not None:
         os.chown(dest, user, user)
-        open_the_way(tmp_path)
         command = [*become(user), *command]
     ended = subprocess.run([*command, str(dest)], capture_output=True, check=False, cwd="/")
     assert ended.returncode == 0, ended.stderr.decode()
@@ -202,18 +207,17 @@ def test_the_host_is_told_what_the_sandbox_is_worth() -> None:
 
 
 @as_root
-def test_an_ordinary_user_can_run_the_command(tmp_path: Path) -> None:
-    package, dest = tmp_path / "package", tmp_path / "dest"
+def test_an_ordinary_user_can_run_the_command(for_all: Path) -> None:
+    package, dest = for_all / "package", for_all / "dest"
     package.write_bytes(tgz(file("a/run", mode=0o755), symlink("l", "a/run")))
     dest.mkdir()
-    os.chown(dest, 12_345, 12_345)
-    open_the_way(tmp_path)
+    os.chown(dest, ORDINARY, ORDINARY)
     code = (
         f"import sys; sys.path += {[str(ROOT), *library_places()]!r}; from agent.__main__ import main; main()"
     )
     command = [
-        *become(12_345),
-        find_python(12_345),
+        *become(ORDINARY),
+        find_python(ORDINARY),
         "-I",
         "-c",
         code,
@@ -224,32 +228,5 @@ def test_an_ordinary_user_can_run_the_command(tmp_path: Path) -> None:
     ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
     assert (ended.returncode, ended.stdout) == (0, "unpacked 3 entries, 8 bytes\n"), ended.stderr
-    assert {path.lstat().st_uid for path in dest.rglob("*")} == {12_345}
+    assert {path.lstat().st_uid for path in dest.rglob("*")} == {ORDINARY}
     assert stat.S_IMODE((dest / "a/run").stat().st_mode) == 0o755
-
-
-def become(user: int) -> list[str]:
-    """setpriv itself still has root's capabilities when it starts a program; env starts ours without."""
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "env"]
-
-
-def find_python(user: int | None) -> str:
-    """An interpreter of our version that `user` can run; ours may lie below a closed home directory."""
-    if user is None:
-        return sys.executable
-    if os.geteuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("only root can become another user, by setpriv")
-    wanted = f"python3.{sys.version_info.minor}"
-    for candidate in (os.path.realpath(sys.executable), f"/usr/bin/{wanted}", f"/usr/local/bin/{wanted}"):
-        probe = [*become(user), candidate, "-c", ""]
-        if subprocess.run(probe, check=False, capture_output=True, cwd="/").returncode == 0:
-            return candidate
-    pytest.skip("no interpreter of this version can be run by an ordinary user here")
-
-
-def open_the_way(path: Path) -> None:
-    """Let others pass to `path`: pytest closes its directories."""
-    for above in (path, *path.parents):
-        mode = above.stat().st_mode
-        if not mode & 0o001:
-            above.chmod(stat.S_IMODE(mode) | 0o011)
