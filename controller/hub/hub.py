@@ -78,7 +78,7 @@ class Hub:
     async def start(self) -> Server:
         """Listen. The server is the caller's to close; closing it ends every link."""
         return await serve(
-            self._serve,
+            self.serve_connection,
             self._settings.host,
             self._settings.port,
             ssl=self._settings.tls,
@@ -105,7 +105,8 @@ class Hub:
             http.HTTPStatus.UNAUTHORIZED, "this controller does not know this agent's token\n"
         )
 
-    async def _serve(self, connection: ServerConnection) -> None:
+    async def serve_connection(self, connection: ServerConnection) -> None:
+        """Serve one agent, whose id `_admit` has put into `username`, until its link is over."""
         try:
             hello = await self._read_hello(connection)
             link = await self._welcome(connection, hello)

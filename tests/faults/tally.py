@@ -9,6 +9,11 @@ class Tally:
     """Faults by kind: how many were made, and how many ended wrong."""
 
     rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, line: str) -> None:
+        """Say something below the table."""
+        self.notes.append(line)
 
     def add(self, kind: str, runs: int, violations: Sequence[str]) -> None:
         """Count `runs` faults of `kind`, then fail the test that calls if anything was violated."""
@@ -28,3 +33,4 @@ class Tally:
             yield f"{kind:<{width}}  {runs:>6}  {violations:>10}"
         total = [sum(column) for column in zip(*self.rows.values(), strict=True)]
         yield f"{'all':<{width}}  {total[0]:>6}  {total[1]:>10}"
+        yield from self.notes

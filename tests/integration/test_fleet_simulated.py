@@ -1,0 +1,16 @@
+"""The whole engine and real agents under anything that can happen, on counted time: a small sample, the same
+each time. `make faults` runs the long one; tests/simulation says what is real and what must hold."""
+
+from hypothesis import HealthCheck, settings
+
+from tests.simulation.machine import FleetMachine
+
+TestFleet = FleetMachine.TestCase
+TestFleet.settings = settings(
+    max_examples=10,
+    stateful_step_count=50,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
