@@ -64,6 +64,8 @@ class TarReader:
                 self._read_extended(header, kind, extended)
                 continue
             if kind == b"V":  # a volume label: a name for the tape, nothing to unpack
+                if extended:
+                    raise RefusedError("an extended header stands before a volume label")
                 continue
             entry = self._entry(header, kind, extended)
             self._last = _NO_HEADER if extended else PlainHeader(header, entry)

@@ -124,9 +124,10 @@ async def test_what_is_refused_is_named_even_if_it_has_content(
     [
         (tgz(long_name(b""), file("a")), "a long name is empty"),  # GNU tar takes it for "."
         (tgz(long_name(b"", b"K"), symlink("l", "a"), file("a")), "a long name is empty"),
+        (tgz(long_name(b"x", b"K"), Member(b"tape", kind=b"V"), symlink("l", "a")), "before a volume label"),
         (zipped(Item(b"d/.")), "named like a directory"),  # unzip makes a directory and a file in it
     ],
-    ids=["long name", "long target", "zip"],
+    ids=["long name", "long target", "label", "zip"],
 )
 async def test_a_name_that_tools_read_in_two_ways_is_refused(data: bytes, why: str, tmp_path: Path) -> None:
     with pytest.raises(ArchiveRefusedError, match=why):
