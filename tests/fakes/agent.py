@@ -71,6 +71,8 @@ class FakeAgent:
     drops_commands: int = 0  # so many are lost on their way
     beats: bool = False  # heartbeats only when told to
     executed: list[Execute] = field(default_factory=list)
+    activated: list[tuple[str, str]] = field(default_factory=list)
+    """Operation and instance of each activation: what the host itself counts."""
     cancels: list[Ref] = field(default_factory=list)
     heard_beats: int = 0
     incarnation: str = "inc-1"
@@ -325,6 +327,8 @@ class FakeAgent:
     def _record(self, attempt: Attempt, left: Phase | None, outcome: Outcome, entered: Phase) -> None:
         execute = attempt.execute
         name = execute.ref.instance_id
+        if entered is Phase.ACTIVATING:
+            self.activated.append((execute.operation_id, name))
         if entered is Phase.DONE:
             self.versions[name] = execute.version
         move = Move(
@@ -364,5 +368,9 @@ async def _connected(hub: str, buffer_bytes: int) -> socket.socket:
     connection.setblocking(False)
     if buffer_bytes:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-    await asyncio.get_running_loop().sock_connect(connection, (address.hostname, address.port))
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (address.hostname, address.port))
+    except OSError:
+        connection.close()
+        raise
     return connection

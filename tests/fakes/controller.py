@@ -35,8 +35,9 @@ class RunningController:
         """To be closed by the caller."""
         return Client(self.api, API_TOKEN)
 
-    def tls(self) -> ssl.SSLContext:
-        return client_context(self.ca_file)
+    def tls(self) -> ssl.SSLContext | None:
+        """None for a hub that speaks without."""
+        return client_context(self.ca_file) if self.hub.startswith("wss:") else None
 
 
 @asynccontextmanager

@@ -1,0 +1,185 @@
+"""A round of work that passes every point of the controller, and the verdict on it from outside."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from releasehand.model import DeployStatus, HistoryAction, Phase, RollbackStatus, Status
+from tests.fakes.agent import FakeAgent, Script
+from tests.fakes.waiting import until_told
+from tests.faults.fleet import SERVICE, Fleet, make_agent, new_key
+
+PER_AGENT: Final = 3
+_ENDS_WITHIN_S: Final = 40.0
+
+Ended = DeployStatus | RollbackStatus
+
+
+@dataclass
+class Stage:
+    """Three hosts that work and one that was there once: `quick` always does, `slow` holds what it is told
+    to, `moody` lists one instance now and then."""
+
+    quick: FakeAgent = field(default_factory=lambda: make_agent("quick-host", _names("quick")))
+    slow: FakeAgent = field(default_factory=lambda: make_agent("slow-host", _names("slow")))
+    moody: FakeAgent = field(default_factory=lambda: make_agent("moody-host", _names("moody")))
+    away: FakeAgent = field(default_factory=lambda: make_agent("away-host", ["away-0"]))
+    ended: list[Ended] = field(default_factory=list)
+    adopted: int = 0
+
+    @property
+    def present(self) -> list[FakeAgent]:
+        return [self.quick, self.slow, self.moody]
+
+    def names(self) -> list[str]:
+        return [name for agent in self.present for name in agent.versions]
+
+
+def _names(agent: str) -> list[str]:
+    return [f"{agent}-{number}" for number in range(PER_AGENT)]
+
+
+async def play(fleet: Fleet, stage: Stage, number: int) -> list[str]:
+    """One round; what is wrong afterwards. The controller may die anywhere in it."""
+    known = len(stage.ended)
+    async with asyncio.TaskGroup() as group:
+        late = group.create_task(_deploy(fleet, f"late-{number}", ["away-0"], budget_s=1))
+        await _cancel_what_is_held(fleet, stage, f"v{number}")
+        await _supersede_what_is_held(fleet, stage, f"w{number}")
+        await _list_less_and_then_all_again(fleet, stage)
+    stage.ended.append(late.result())
+    return [line async for line in _judge(fleet, stage, stage.ended[known:])]
+
+
+async def _cancel_what_is_held(fleet: Fleet, stage: Stage, version: str) -> None:
+    """A deployment to all, of which a third is cancelled."""
+    held = list(stage.slow.versions)
+    stage.slow.scripts = [Script(hold=Phase.DOWNLOADING)] * len(held)
+    await _order_deployment(fleet, version, stage.names())
+    await stage.slow.until_in(Phase.DOWNLOADING, held)
+    for agent in stage.present:
+        agent.beat()
+    await fleet.ask(f"/v1/deployment/{version}/cancel", {})
+    stage.ended.append(await _deployment(fleet, version))
+
+
+async def _supersede_what_is_held(fleet: Fleet, stage: Stage, version: str) -> None:
+    """A deployment that a forced rollback takes the place of, and a rollback beside it."""
+    held = list(stage.slow.versions)
+    stage.slow.scripts = [Script(hold=Phase.VERIFYING)] * len(held)
+    await _order_deployment(fleet, version, held)
+    await stage.slow.until_in(Phase.VERIFYING, held)
+    body = {"service": SERVICE, "target_version": f"{version}-back", "package_url": _url(version)}
+    forced = await fleet.ask("/v1/rollback/batch", body | {"instances": held, "force": True}, new_key())
+    quick = list(stage.quick.versions)
+    beside = await fleet.ask("/v1/rollback/batch", body | {"instances": quick}, new_key())
+    stage.ended.append(await _deployment(fleet, version))
+    for answer in (forced, beside):
+        done = await fleet.client.wait_for_rollback(answer["rollback_id"], timeout_s=_ENDS_WITHIN_S)
+        stage.ended.append(done)
+
+
+async def _list_less_and_then_all_again(fleet: Fleet, stage: Stage) -> None:
+    """An instance that its host no longer lists is retired, and comes back when it is listed."""
+    moody = stage.moody
+    name, version = next(iter(moody.versions.items()))
+    del moody.versions[name]
+    moody.cut()
+    await _until_listed(fleet, name, listed=False)
+    moody.versions[name] = version
+    moody.cut()
+    await _until_listed(fleet, name, listed=True)
+    stage.adopted += bool(version)
+
+
+async def _until_listed(fleet: Fleet, name: str, *, listed: bool) -> None:
+    async def look() -> dict[str, str]:
+        await fleet.is_back()
+        return await fleet.live()
+
+    await until_told(look, lambda live: (name in live) is listed, within_s=_ENDS_WITHIN_S)
+
+
+async def _deploy(fleet: Fleet, version: str, instances: Sequence[str], budget_s: int) -> Ended:
+    await _order_deployment(fleet, version, instances, timeout=budget_s)
+    return await _deployment(fleet, version)
+
+
+async def _order_deployment(fleet: Fleet, version: str, instances: Sequence[str], **more: Any) -> None:
+    """Its id is its version. A call that was not answered has left nothing, or all of it."""
+    body = {"service": SERVICE, "version": version, "package_url": _url(version), "deploy_id": version} | more
+    answer = await fleet.ask("/v1/deployment", body | {"instances": list(instances)})
+    again = await fleet.ask("/v1/deployment", body | {"instances": list(reversed(instances))})
+    assert again | {"status": answer["status"]} == answer, f"asked again: {again} after {answer}"
+    status = await fleet.client.get_deployment_status(version)
+    assert sorted(task.instance_id for task in status.instances) == sorted(instances), status
+
+
+async def _deployment(fleet: Fleet, deploy_id: str) -> DeployStatus:
+    return await fleet.client.wait_for_deployment(deploy_id, timeout_s=_ENDS_WITHIN_S)
+
+
+def _url(version: str) -> str:
+    return f"https://packages.test/{version}.tar.gz"
+
+
+# ------------------------------------------------------------------------------------------------ the verdict
+
+
+async def _judge(fleet: Fleet, stage: Stage, ended: Sequence[Ended]) -> AsyncIterator[str]:
+    """What the API says, beside what the hosts have counted."""
+    activations = fleet.activations()
+    dispatched: dict[str, list[str]] = {}
+    for status in ended:
+        name = status.deploy_id if isinstance(status, DeployStatus) else status.rollback_id
+        for line in _judge_operation(status):
+            yield f"{name}: {line}"
+        for task in status.instances:
+            if task.attempt:
+                dispatched.setdefault(task.instance_id, []).append(name)
+            count, should = activations[name, task.instance_id], int(task.status is Status.COMPLETED)
+            if count != should:
+                yield f"{name}: {task.instance_id} {task.status} was activated {count} times"
+    live = await fleet.live()
+    for agent in stage.present:
+        for instance, version in agent.versions.items():
+            if live.get(instance) != version:
+                yield f"{instance} runs {version}, and is said to run {live.get(instance)}"
+            for line in await _judge_history(fleet, instance, dispatched.get(instance, [])):
+                yield f"{instance}: {line}"
+    stats = await fleet.client.get_system_stats()
+    total = stats.deployments.total + stats.rollbacks.total
+    if total != len(stage.ended):
+        yield f"{total} operations have ended, and {len(stage.ended)} were asked for"
+
+
+def _judge_operation(status: Ended) -> Iterator[str]:
+    found = [task.status for task in status.instances]
+    progress = status.progress
+    counted = {
+        Status.COMPLETED: progress.completed,
+        Status.FAILED: progress.failed,
+        Status.CANCELLED: progress.cancelled,
+    }
+    if progress.pending or any(found.count(kind) != count for kind, count in counted.items()):
+        yield f"progress is {progress}, and the tasks are {found}"
+    is_cancelled = status.cancelled_at is not None and Status.CANCELLED in found
+    wanted = Status.COMPLETED if set(found) == {Status.COMPLETED} else Status.FAILED
+    wanted = Status.CANCELLED if is_cancelled or Status.CANCELLED in found else wanted
+    if status.status is not wanted:
+        yield f"it is {status.status}, and its tasks are {found}"
+    for task in status.instances:
+        if task.attempt > 1:
+            yield f"{task.instance_id} took attempt {task.attempt}"
+        if task.waiting_for or task.completed_at is None:
+            yield f"{task.instance_id} has ended and waits for {task.waiting_for!r}"
+
+
+async def _judge_history(fleet: Fleet, instance: str, operations: Sequence[str]) -> list[str]:
+    """One entry for each task that was dispatched, and nothing that nobody did."""
+    history = (await fleet.client.get_version_history(instance, limit=1000)).history
+    entries = [entry.deploy_id for entry in history]
+    wrong = [f"history holds {name} {n} times" for name in operations if (n := entries.count(name)) != 1]
+    wrong += [f"history holds {entry}" for entry in history if entry.action is HistoryAction.DRIFT]
+    return wrong
