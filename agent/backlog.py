@@ -89,7 +89,7 @@ class Backlog:
                 case Accept(supersede=supersede):
                     await self._accept(command, supersede)
                 case AnswerRecorded():
-                    await self._instance.journal.repeat_report(ref)
+                    await self._instance.repeat_report(ref)
                 case RefuseStale():
                     why = f"generation {self.generation} of this instance was accepted before this command"
                     failure = Failure(code=FailureCode.STALE_COMMAND, message=why)
@@ -106,7 +106,7 @@ class Backlog:
                 case LetFinish():
                     self._log.info("cancel came after the point of no return", **_numbers(ref))
                 case AnswerRecorded():
-                    await self._instance.journal.repeat_report(ref)
+                    await self._instance.repeat_report(ref)
                 case RecordCancelled():
                     blank = Execute(
                         ref=ref,
@@ -126,7 +126,7 @@ class Backlog:
         known = await journal.attempts(self._instance.id)
         starts = max((one.starts for one in known if one.ref.generation == command.ref.generation), default=0)
         record = begin(command, now, starts=starts)
-        await journal.commit(*changes, Change(record))
+        await self._instance.commit(*changes, Change(record))
         for one in gone:
             self._waiting.remove(one)
         if self.working is not None and self.working.ref in supersede:
@@ -148,7 +148,7 @@ class Backlog:
         self, record: AttemptRecord, outcome: Outcome, failure: Failure | None = None
     ) -> None:
         ended = record.model_copy(update={"failure": failure}).moved(outcome, self._now())
-        await self._instance.journal.commit(await change_for(self._instance, ended))
+        await self._instance.commit(await change_for(self._instance, ended))
         self._log.info("attempt ended before it began", phase=ended.phase, **_numbers(record.ref))
 
     async def _phase_of(self, ref: Ref) -> Phase | None:

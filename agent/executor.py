@@ -131,6 +131,9 @@ class Executor:
         instance, section = runner.instance, runner.instance.section
         pulse = await instance.pulse()
         _, kept, _ = await instance.live_now()
+        # A report that still waits will say afterwards what was kept when it was written.
+        waits = await instance.journal.acknowledged_n() < instance.journal.last_n
+        instance.told.releases = None if waits else kept
         return InstanceState(
             instance_id=section.id,
             service=section.service,

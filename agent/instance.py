@@ -9,18 +9,30 @@ from typing import Final
 from agent.check import HealthCheck
 from agent.config import InstanceSection
 from agent.finish import finish
-from agent.journal import Journal, ReleaseMark
+from agent.journal import Change, Journal, ReleaseMark
 from agent.observation import Observation
 from agent.service import ServiceManager
 from agent.switch import InstallRoot
 from agent.verify import VerificationPolicy
 from releasehand.model.status import ServiceState
 from shared.errors import AttemptError
-from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept
+from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept, Ref
 from shared.source import DOWN, Holding
 
 OBSERVE_TIMEOUT_S: Final = 3.0  # a cancel must be answered within 5 s, and its report looks once
 SERVICE_LOG_TAIL_BYTES: Final = 8 * 1024
+
+
+@dataclass
+class Told:
+    """Which releases the controller was told are kept, by `hello` or by the end of an attempt; None before
+    either. Heartbeats tell what differs from it: which old ones were removed since, which were pinned."""
+
+    releases: list[Kept] | None = None
+
+    def differs_from(self, kept: list[Kept]) -> bool:
+        """Whether `kept` is news, in whatever order."""
+        return self.releases is None or _in_order(self.releases) != _in_order(kept)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Instance:
     check: HealthCheck
     journal: Journal
     verification: VerificationPolicy = field(default_factory=VerificationPolicy)
+    told: Told = field(default_factory=Told)
 
     @property
     def id(self) -> str:
@@ -93,6 +106,18 @@ class Instance:
         ]
         await self.journal.adopt(self.id, marks)
 
+    async def commit(self, *changes: Change) -> None:
+        """Write `changes` down, all or none. Durable on return. Raises JournalError."""
+        await self.journal.commit(*changes)
+        for change in changes:
+            if change.record.end is not None:
+                self.told.releases = change.record.end.releases
+
+    async def repeat_report(self, ref: Ref) -> None:
+        """See Journal.repeat_report. What it says of kept releases may be old. Raises JournalError."""
+        await self.journal.repeat_report(ref)
+        self.told.releases = None
+
     async def observe(self) -> Observation:
         """Look at the service; UNKNOWN when the look takes too long."""
         try:
@@ -105,18 +130,27 @@ class Instance:
 
     async def pulse(self) -> InstancePulse:
         """How the instance does: "" as the reason when it does well or nothing is installed."""
-        active, _, trouble = await self.live_now()
+        active, kept, trouble = await self.live_now()
         seen = await self.observe()
         reason = await self.journal.broken(self.id) or trouble
         if not reason and active.release and seen.state is not ServiceState.RUNNING:
             reason = seen.detail
+        readable = bool(kept or not trouble)
         return InstancePulse(
-            instance_id=self.id, active=active, state=seen.state, reason=reason[:MAX_MESSAGE_CHARS]
+            instance_id=self.id,
+            active=active,
+            state=seen.state,
+            reason=reason[:MAX_MESSAGE_CHARS],
+            releases=kept if readable and self.told.differs_from(kept) else None,
         )
 
     async def service_log_tail(self) -> str:
         """The last words of a service that writes into its root; "" if there are none."""
         return await finish(asyncio.to_thread(_read_tail, self.root.path / "service.log"))
+
+
+def _in_order(kept: list[Kept]) -> list[Kept]:
+    return sorted(kept, key=lambda one: one.release)
 
 
 def _describe(name: str, kept: list[Kept]) -> Active:

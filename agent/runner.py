@@ -240,7 +240,7 @@ class Runner:
         while True:
             try:
                 change = await change_for(self.instance, record, log_tail=await self._log_tail(record))
-                await self.instance.journal.commit(change)
+                await self.instance.commit(change)
             except JournalError as exc:
                 self._log_of(record).error("move could not be written down; trying again", reason=str(exc))
                 await self._tools.clock.sleep(JOURNAL_RETRY_S)

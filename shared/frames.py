@@ -122,6 +122,7 @@ class InstancePulse(Part):
     active: Active = Active()
     state: ServiceState = ServiceState.UNKNOWN
     reason: Text = ""
+    releases: Annotated[list[Kept] | None, FailFast()] = None  # None: as `hello` or the newest end said
 
 
 class Heartbeat(Frame):

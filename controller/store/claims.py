@@ -89,6 +89,13 @@ async def observe(
     ]
     values: dict[str, Any] = {column: bindparam(f"to_{column}") for column in columns}
     await conn.execute(update(INSTANCE).where(_OF_NAME).values(values), rows)
+    kept = [
+        {"name": p.instance_id, "to_releases": [one.model_dump(mode="json") for one in p.releases]}
+        for p in mine
+        if p.releases is not None
+    ]
+    if kept:
+        await conn.execute(update(INSTANCE).where(_OF_NAME).values(releases=bindparam("to_releases")), kept)
     drifted = [
         (p.instance_id, known[p.instance_id].service, p.active)
         for p in mine

@@ -91,6 +91,7 @@ EXAMPLES: dict[str, AnyFrame] = {
         host=HostLoad(cpu_percent=12.5, memory_percent=40.25, load_1m=0.75, disk_free_bytes=9_000_000_000),
         instances=[
             InstancePulse(instance_id="user-1", active=ACTIVE, state=ServiceState.FAILED, reason="HTTP 503"),
+            InstancePulse(instance_id="user-2", releases=KEPT),
         ],
         last_n=41,
     ),

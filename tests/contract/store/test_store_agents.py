@@ -8,7 +8,7 @@ import pytest
 from controller.store.tables import AGENT, EVENT, INSTANCE
 from releasehand.model import FailureCode, OperationKind, Presence, ServiceState
 from shared.attempt import Outcome
-from shared.frames import Active, Heartbeat, Hello, InstancePulse
+from shared.frames import Active, Heartbeat, Hello, InstancePulse, Kept
 from tests.fakes.ledger import Host, Ledger, ended, listed, live, open_ledger
 
 O = Outcome
@@ -128,6 +128,21 @@ async def test_a_changed_version_in_a_heartbeat_is_drift_once(ledger: Ledger) ->
     assert (await found(ledger, "a")).drift.found == "v9"
     assert (await ledger.history("a"))[1:] == [("v9", "drift", "success")]
     assert len(await ledger.history("b")) == 1
+
+
+async def test_a_heartbeat_tells_which_releases_are_kept_where_that_is_news(ledger: Ledger) -> None:
+    host = await ledger.host("host-1", ["a", "b"], "v1")
+    before = {row["instance_id"]: row["releases"] for row in await ledger.rows(INSTANCE)}
+    kept = [Kept(release="v1-abababababab", version="v1", sha256="ab" * 32, good=True, pinned=True)]
+    beat = pulse(host, ("a", "v1"), ("b", "v1"))
+    news = beat.instances[0].model_copy(update={"releases": kept})
+    assert await ledger.store.observe(
+        "host-1", host.epoch, beat.model_copy(update={"instances": [news, beat.instances[1]]})
+    )
+    after = {row["instance_id"]: row["releases"] for row in await ledger.rows(INSTANCE)}
+    assert after == {"a": [one.model_dump(mode="json") for one in kept], "b": before["b"]}
+    assert await ledger.store.observe("host-1", host.epoch, beat)
+    assert {row["instance_id"]: row["releases"] for row in await ledger.rows(INSTANCE)} == after
 
 
 async def test_drift_that_went_back_is_over(ledger: Ledger) -> None:
