@@ -54,6 +54,7 @@ async def run_controller(
         notices = Notices(bulletin)
         dispatcher = Dispatcher(store, registry, notices, clock, checkpoint=checkpoint)
         notices.wake_by(dispatcher.wake)
+        notices.stop_by(dispatcher.stop)
         recorder = Recorder(store, notices, clock, checkpoint=checkpoint)
         recorder.acknowledge_by(registry.acknowledge)
         sweeper = Sweeper(store, live, notices, clock)
@@ -71,6 +72,8 @@ async def run_controller(
             ApiDeps(
                 store=store,
                 wake=dispatcher.wake,
+                tell=notices.tell,
+                renew=registry.renew,
                 bulletin=bulletin,
                 health=health.check,
                 tokens=read_api_tokens(config),

@@ -86,6 +86,12 @@ class Dispatcher:
         self._left.add(agent_id)
         self._bell.set()
 
+    def stop(self, dropped: Iterable[Task]) -> None:
+        """Ask hosts to stop attempts of tasks that have ended without them. Once, and only where the agent is
+        connected here: it asks what is wanted of it when it returns."""
+        for task in dropped:
+            self._links.send(task.agent_id, Cancel(ref=_ref(task)))
+
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from controller.bulletin import Bulletin
 from controller.core.acceptance import Accepted, Cancelled, InstancePage
+from controller.store import Changed
 from releasehand.model import (
     BatchRollbackParams,
     BatchRollbackResult,
@@ -17,8 +18,10 @@ from releasehand.model import (
     DryRunResult,
     InstanceRollbackParams,
     InstanceStatus,
+    MoveResult,
     OperationKind,
     Period,
+    RetireResult,
     RetryFailedParams,
     RollbackResult,
     RollbackStatus,
@@ -87,16 +90,26 @@ class ApiStore(Protocol):
 
     async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory: ...
 
+    async def retire_instance(self, instance_id: str) -> tuple[RetireResult, Changed]:
+        """Take an instance out of lists and figures; a repeated call answers the first."""
+        ...
+
+    async def move_instance(self, instance_id: str, agent_id: str) -> tuple[MoveResult, str]:
+        """Give an instance to another agent; the answer, and who owned it before."""
+        ...
+
     async def system_stats(self, period: Period) -> SystemStats: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ApiDeps:
-    """`wake` tells the dispatcher of new work and returns at once. `tokens` maps a caller's name to its
-    bearer token."""
+    """`wake` tells the dispatcher of new work, `tell` everybody of what has changed, `renew` has an agent say
+    hello again; they return at once. `tokens` maps a caller's name to its bearer token."""
 
     store: ApiStore
     wake: Callable[[Sequence[int]], None]
+    tell: Callable[[Changed], None]
+    renew: Callable[[str], None]
     bulletin: Bulletin
     health: Callable[[], Awaitable[SystemHealth]]
     tokens: Mapping[str, str]

@@ -14,6 +14,7 @@ from controller.core.refusals import (
     NotEndedError,
     NothingFailedError,
     RefusalError,
+    UnknownAgentError,
     UnknownInstanceError,
     UnknownOperationError,
     UnknownServiceError,
@@ -111,6 +112,9 @@ def refused(error: RefusalError, body: Request | None) -> ApiError:
         case UnknownInstanceError():
             problems = ((name, "no agent lists it") for name in error.instances)
             return ApiError(T.UNKNOWN_INSTANCE, str(error), _point_at_each(problems, body))
+        case UnknownAgentError(agent_id=agent_id):
+            fault = _point_at(body, "agent_id", f"unknown: '{agent_id}'")
+            return ApiError(T.UNKNOWN_AGENT, str(error), [fault])
         case InstanceBusyError():
             problems = ((h.instance_id, f"held by {h.kind} '{h.operation_id}'") for h in error.holders)
             return ApiError(T.INSTANCE_BUSY, str(error), _point_at_each(problems, body))

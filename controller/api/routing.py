@@ -36,7 +36,7 @@ class Route(Generic[BodyT, QueryT, AnswerT_co]):
     that every route has. An `open` route asks for no token. `example` is a body that is valid. `dry_answer`
     is what it answers where nothing was to be done."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     operation_id: str
     tag: str

@@ -17,13 +17,14 @@ class Known:
     active_sha256: str
     retired: bool
     busy: bool  # a dispatched task is open: a change of what is live is expected
+    moved: bool = False  # to this agent, which has not listed it since: nobody else may have it
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
     """How the instances in a `hello` are taken."""
 
-    new: list[InstanceState]  # first listed now, or taken over after they were retired
+    new: list[InstanceState]  # first listed now, or taken over after they were retired or moved
     kept: list[InstanceState]
     drifted: list[InstanceState]  # those of `kept` whose live version changed and nothing explains it
     refused: list[RefusedInstance]
@@ -46,7 +47,7 @@ def settle_claims(
             claims.refused.append(RefusedInstance(instance_id=state.instance_id, reason="listed twice"))
             continue
         seen.add(state.instance_id)
-        if row is None or (row.retired and row.agent_id != agent_id):
+        if row is None or is_free(row, agent_id):
             claims.new.append(state)
         elif row.agent_id != agent_id:
             reason = f"it belongs to agent '{row.agent_id}'; move it or retire it there first"
@@ -59,6 +60,13 @@ def settle_claims(
         if row.agent_id == agent_id and not row.retired and row.instance_id not in seen:
             claims.gone.append(row.instance_id)
     return claims
+
+
+def is_free(row: Known, agent_id: str) -> bool:
+    """A recorded instance that `agent_id` may take over: nobody has it, or it was moved to this agent."""
+    if row.agent_id == agent_id:
+        return row.moved
+    return row.retired and not row.moved
 
 
 def is_drift(row: Known, active: Active) -> bool:

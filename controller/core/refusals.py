@@ -27,6 +27,12 @@ class UnknownInstanceError(RefusalError):
         super().__init__(f"cannot find {_several('instance', self.instances)}{of}: no agent lists it")
 
 
+class UnknownAgentError(RefusalError):
+    def __init__(self, agent_id: str) -> None:
+        self.agent_id = agent_id
+        super().__init__(f"cannot find agent '{agent_id}': it has never connected")
+
+
 @dataclass(frozen=True)
 class Holder:
     """The operation that holds an instance."""

@@ -106,6 +106,10 @@ class Link:
         """End the link: a newer one of the same agent is here."""
         self._end("a newer link of the same agent is here")
 
+    def renew(self) -> None:
+        """End the link: what its agent owns has changed, and its next hello tells it."""
+        self._end("an instance was moved: say hello again")
+
     def _end(self, reason: str) -> None:
         self._over = self._over or reason
         self._outgoing.set()

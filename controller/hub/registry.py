@@ -24,6 +24,10 @@ class Connection(Protocol):
         """Close the link: a newer one of the same agent is here."""
         ...
 
+    def renew(self) -> None:
+        """Close the link: its agent is to say hello again."""
+        ...
+
 
 class Registry:
     """The newest link of each agent. For the event loop alone."""
@@ -63,6 +67,12 @@ class Registry:
         """Queue a frame; False when the agent is not connected here."""
         link = self._links.get(agent_id)
         return link is not None and link.send(frame)
+
+    def renew(self, agent_id: str) -> None:
+        """Have an agent that is connected here say hello again: what it owns has changed."""
+        link = self._links.get(agent_id)
+        if link is not None:
+            link.renew()
 
     def acknowledge(self, agent_id: str, epoch: int, incarnation: str, upto: int) -> None:
         """Tell an agent what is recorded; a session that is over needs no word, the next one starts from the

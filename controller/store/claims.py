@@ -31,6 +31,7 @@ _DESCRIBED: Final = (
     "facts",
     "unknown_task",
     "retired_at",
+    "moved_at",
     "updated_at",
 )
 AT_WORK: Final = or_(
@@ -110,9 +111,14 @@ async def observe(
     return True
 
 
-async def retire(conn: AsyncConnection, instance_ids: Sequence[str], now: datetime) -> moves.Changed:
+async def retire(
+    conn: AsyncConnection,
+    instance_ids: Sequence[str],
+    now: datetime,
+    why: str = "its agent no longer lists this instance",
+) -> moves.Changed:
     """Take instances out of lists and figures; their history stays, their open tasks fail
-    `instance_retired`."""
+    `instance_retired`, and what of them is on a host is named to be stopped there."""
     changed = moves.Changed()
     for piece in tasks.chunks(instance_ids):
         of_piece = INSTANCE.c.instance_id.in_(piece)
@@ -120,12 +126,10 @@ async def retire(conn: AsyncConnection, instance_ids: Sequence[str], now: dateti
             update(INSTANCE).where(of_piece).values(retired_at=now, updated_at=now, unknown_task=None)
         )
         held = tasks.select_tasks().where(TASK.c.instance_id.in_(piece), tasks.IS_OPEN)
-        why = "its agent no longer lists this instance"
-        ended = [
-            moves.Change(fail(task, FailureCode.INSTANCE_RETIRED, why, now))
-            for task in await tasks.fetch(conn, held.with_for_update())
-        ]
+        open_tasks = await tasks.fetch(conn, held.with_for_update())
+        ended = [moves.Change(fail(task, FailureCode.INSTANCE_RETIRED, why, now)) for task in open_tasks]
         changed.add(await moves.apply(conn, ended, now))
+        changed.dropped += [task for task in open_tasks if task.is_on_host]
     return changed
 
 
@@ -139,6 +143,7 @@ async def _known(conn: AsyncConnection, agent_id: str, listed: Sequence[str]) ->
         INSTANCE.c.active_sha256,
         INSTANCE.c.retired_at.is_not(None),
         AT_WORK,
+        INSTANCE.c.moved_at.is_not(None),
     )
     found: dict[str, Known] = {}
     for piece in list(tasks.chunks(listed)) or [[]]:
@@ -173,6 +178,7 @@ def _described(agent_id: str, state: InstanceState, now: datetime) -> dict[str, 
         "facts": state.metadata,
         "unknown_task": None,
         "retired_at": None,
+        "moved_at": None,
         "updated_at": now,
     }
 

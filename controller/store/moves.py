@@ -40,10 +40,12 @@ class Changed:
 
     operations: list[OperationName] = field(default_factory=list)
     woken: list[int] = field(default_factory=list)
+    dropped: list[Task] = field(default_factory=list)  # nobody waits for their attempts, which are on hosts
 
     def add(self, other: "Changed") -> None:
         self.operations += other.operations
         self.woken += other.woken
+        self.dropped += other.dropped
 
 
 async def apply(conn: AsyncConnection, changes: Sequence[Change], now: datetime) -> Changed:

@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.report import Applied, Late, Rejected, apply
 from controller.core.task import Task
+from releasehand.model import FailureCode
 from shared.frames import Move
 
 from . import events, moves, tasks
-from .tables import AGENT
+from .tables import AGENT, INSTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ async def record(
     recorded = Recorded()
     positions = await _positions(conn, [batch.agent_id for batch in batches])
     rows = await tasks.load(conn, {report.task for batch in batches for report in batch.reports})
+    strayed = await _strayed(conn, rows.values())
     changes: list[moves.Change] = []
     for batch in batches:
         epoch, incarnation, last_n = positions.get(batch.agent_id, (0, "", 0))
@@ -61,6 +63,9 @@ async def record(
             last_n = report.n
             if refusal:
                 recorded.rejected.append((batch.agent_id, refusal))
+                continue
+            if report.task in strayed:
+                recorded.rejected.append((batch.agent_id, f"the instance of task {report.task} was moved"))
                 continue
             _apply_one(batch.agent_id, report, rows, changes, recorded, now, chance())
         positions[batch.agent_id] = (epoch, incarnation, last_n)
@@ -88,6 +93,18 @@ def _apply_one(
             rows[report.task] = move.after
         case Rejected(reason=reason):
             recorded.rejected.append((agent_id, reason))
+
+
+async def _strayed(conn: AsyncConnection, rows: Iterable[Task]) -> set[int]:
+    """Tasks whose truth came too late: their instances have other owners by now, and no longer are what these
+    hosts have."""
+    unknown = [task for task in rows if task.error_code is FailureCode.OUTCOME_UNKNOWN]
+    owners: dict[str, str] = {}
+    for piece in tasks.chunks([task.instance_id for task in unknown]):
+        statement = select(INSTANCE.c.instance_id, INSTANCE.c.agent_id)
+        for row in await conn.execute(statement.where(INSTANCE.c.instance_id.in_(piece))):
+            owners[row.instance_id] = row.agent_id
+    return {task.id for task in unknown if owners[task.instance_id] != task.agent_id}
 
 
 async def _positions(conn: AsyncConnection, agent_ids: Sequence[str]) -> dict[str, tuple[int, str, int]]:

@@ -31,9 +31,11 @@ from releasehand.model import (
     DryRunResult,
     InstanceRollbackParams,
     InstanceStatus,
+    MoveResult,
     OperationKind,
     Period,
     Presence,
+    RetireResult,
     RetryFailedParams,
     RollbackResult,
     RollbackStatus,
@@ -56,6 +58,7 @@ from . import (
     instances,
     moves,
     operations,
+    ownership,
     queue,
     reports,
     stats,
@@ -229,6 +232,16 @@ class Store:
     async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory:
         """Raises UnknownInstanceError."""
         return await self._read(lambda conn: history.read(conn, instance_id, limit=limit, offset=offset))
+
+    async def retire_instance(self, instance_id: str) -> tuple[RetireResult, moves.Changed]:
+        """Out of lists and figures on return; a repeated call answers the first. Raises
+        UnknownInstanceError."""
+        return await self._write(lambda conn, now: ownership.retire_by_hand(conn, instance_id, now))
+
+    async def move_instance(self, instance_id: str, agent_id: str) -> tuple[MoveResult, str]:
+        """The new owner's on return; and the agent whose it was. Raises UnknownInstanceError,
+        UnknownAgentError, InstanceBusyError."""
+        return await self._write(lambda conn, now: ownership.move(conn, instance_id, agent_id, now))
 
     async def system_stats(self, period: Period) -> SystemStats:
         """The figures as of now."""

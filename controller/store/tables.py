@@ -68,6 +68,7 @@ class InstanceRow(Row, table=True):
     expected_sha256: str
     unknown_task: int | None = Field(default=None, sa_type=Number)  # the host has not spoken since
     retired_at: datetime | None = _time(nullable=True)
+    moved_at: datetime | None = _time(nullable=True)  # to its agent, which has not listed it since
     updated_at: datetime = _time()
 
 

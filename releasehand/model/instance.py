@@ -1,6 +1,6 @@
 """Versions, instances and their history (spec: 接口参考 2.1–2.3, 设计文档 3.2)."""
 
-from .fields import Answer, Time
+from .fields import Answer, Name, Request, Time
 from .status import HistoryAction, HistoryStatus, InstanceStatus
 
 
@@ -65,3 +65,27 @@ class VersionHistory(Answer):
     service: str
     history: list[HistoryEntry]
     total: int
+
+
+class RetireResult(Answer):
+    """`retired_at` is when it was retired first."""
+
+    instance_id: str
+    service: str
+    agent_id: str
+    retired_at: Time
+
+
+class MoveParams(Request):
+    """The agent that is to own the instance."""
+
+    agent_id: Name
+
+
+class MoveResult(Answer):
+    """`moved_at` is null once `agent_id` has listed the instance: it is its owner then."""
+
+    instance_id: str
+    service: str
+    agent_id: str
+    moved_at: Time | None

@@ -31,6 +31,8 @@ HTTP: Final[dict[str, tuple[str, str]]] = {
 
 BEYOND: Final[dict[str, tuple[str, str]]] = {
     "RetryFailed": ("POST", "/v1/deployment/{deploy_id}/retry-failed"),
+    "RetireInstance": ("DELETE", "/v1/instance/{instance_id}"),
+    "MoveInstance": ("POST", "/v1/instance/{instance_id}/move"),
 }
 """What is served beside the functions of both documents."""
 """The documents describe Go functions; only the version history has a URL of its own there."""

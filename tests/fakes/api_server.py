@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from controller.api import ApiDeps, make_api
 from controller.bulletin import Bulletin
+from controller.store import Changed
 from releasehand.model import ComponentStatus, HealthStatus, SystemHealth
 from shared.clock import Clock, SystemClock
 from tests.fakes.api_store import NOON, FakeStore
@@ -53,6 +54,8 @@ class ApiServer:
     health: SystemHealth = field(default_factory=health)
     max_waiters: int = 10
     woken: list[list[int]] = field(default_factory=list)
+    told: list[Changed] = field(default_factory=list)
+    renewed: list[str] = field(default_factory=list)
 
     def wake(self, task_ids: Sequence[int]) -> None:
         self.woken.append(list(task_ids))
@@ -64,6 +67,8 @@ class ApiServer:
         return ApiDeps(
             store=self.store,
             wake=self.wake,
+            tell=self.told.append,
+            renew=self.renewed.append,
             bulletin=self.bulletin,
             health=self.tell_health,
             tokens={"scheduler": TOKEN, "operator": "a-token-of-the-operator"},

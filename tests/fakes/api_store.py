@@ -25,10 +25,12 @@ from controller.core.refusals import (
     Holder,
     IdempotencyKeyConflictError,
     InstanceBusyError,
+    UnknownAgentError,
     UnknownInstanceError,
     UnknownOperationError,
     UnknownServiceError,
 )
+from controller.store import Changed
 from releasehand.model import (
     ENDED,
     BatchRollbackParams,
@@ -46,11 +48,13 @@ from releasehand.model import (
     InstanceRollbackParams,
     InstanceStatus,
     InstanceVersion,
+    MoveResult,
     OperationCounts,
     OperationKind,
     Period,
     Presence,
     Progress,
+    RetireResult,
     RetryFailedParams,
     RollbackResult,
     RollbackStatus,
@@ -300,6 +304,29 @@ class FakeStore:
         )
         page = [entry][offset : offset + limit]
         return VersionHistory(instance_id=instance_id, service=service, history=page, total=1)
+
+    async def retire_instance(self, instance_id: str) -> tuple[RetireResult, Changed]:
+        self._note("retire_instance", instance_id)
+        service = self._service_of(instance_id)
+        result = RetireResult(instance_id=instance_id, service=service, agent_id="agent-1", retired_at=NOON)
+        return result, Changed()
+
+    async def move_instance(self, instance_id: str, agent_id: str) -> tuple[MoveResult, str]:
+        """All of them are agent-1's."""
+        self._note("move_instance", instance_id, agent_id)
+        service = self._service_of(instance_id)
+        if agent_id not in {"agent-1", "agent-2"}:
+            raise UnknownAgentError(agent_id)
+        self._check_free([instance_id])
+        moved_at = None if agent_id == "agent-1" else NOON
+        result = MoveResult(instance_id=instance_id, service=service, agent_id=agent_id, moved_at=moved_at)
+        return result, "agent-1"
+
+    def _service_of(self, instance_id: str) -> str:
+        for service, instances in self.services.items():
+            if instance_id in instances:
+                return service
+        raise UnknownInstanceError([instance_id])
 
     async def system_stats(self, period: Period) -> SystemStats:
         self._note("system_stats", period)

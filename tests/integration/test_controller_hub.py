@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from releasehand import Client
-from releasehand.model import Period, Phase, Status
+from releasehand.model import FailureCode, Period, Phase, Status
 from shared.clock import SystemClock
 from shared.frames import encode
 from shared.session import MAX_QUEUED_FRAMES
 from tests.fakes.agent import FakeAgent, Script
 from tests.fakes.clock import FakeClock
-from tests.fakes.controller import RunningController, agent_token, running_controller
+from tests.fakes.controller import API_TOKEN, RunningController, agent_token, running_controller
 from tests.fakes.ledger import deployment
 
 
@@ -33,6 +34,15 @@ async def controller(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningC
 async def client(controller: RunningController) -> AsyncIterator[Client]:
     async with controller.client() as client:
         yield client
+
+
+async def call(
+    controller: RunningController, method: str, path: str, body: object = None
+) -> aiohttp.ClientResponse:
+    """A call that the client has no function for; only the status is of use."""
+    headers = {"Authorization": f"Bearer {API_TOKEN}"}
+    async with aiohttp.ClientSession(headers=headers) as http:
+        return await http.request(method, controller.api + path, json=body)
 
 
 async def reason_of(client: Client, instance_id: str) -> str:
@@ -235,3 +245,37 @@ async def test_an_agent_that_does_not_read_is_cut_off_and_holds_up_nobody(
             while (await client.get_deployment_status("big")).instances[-1].waiting_for != "agent_offline":
                 await SystemClock().sleep(1)
         deaf.read_on()
+
+
+async def test_a_moved_instance_changes_hands_as_soon_as_both_agents_say_hello_again(
+    controller: RunningController, client: Client
+) -> None:
+    old, new = FakeAgent("host-1", {"a": "v1"}), FakeAgent("host-2", {"a": "v1", "b": "v1"})
+    async with old.linked(controller), new.linked(controller):
+        assert new.welcome is not None
+        assert [refused.instance_id for refused in new.welcome.refused] == ["a"]
+        assert (await call(controller, "POST", "/v1/instance/a/move", {"agent_id": "host-2"})).status == 200
+        for agent in (old, new):
+            await agent.until(agent.closed.is_set)
+            assert agent.close_reason == "an instance was moved: say hello again"
+    async with old.linked(controller), new.linked(controller):
+        assert old.welcome is not None
+        assert [refused.instance_id for refused in old.welcome.refused] == ["a"]
+        assert new.welcome.refused == []
+        await client.execute_deployment(deployment("v2", ["a"]))
+        await until_ended(client, "d-v2", Status.COMPLETED)
+    assert (len(old.executed), len(new.executed)) == (0, 1)
+
+
+async def test_retiring_an_instance_stops_what_its_host_does_for_it(
+    controller: RunningController, client: Client
+) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    agent.scripts = [Script(hold=Phase.DOWNLOADING)]
+    async with agent.linked(controller):
+        await client.execute_deployment(deployment("v2", ["a"]))
+        await agent.until_in(Phase.DOWNLOADING, "a")
+        assert (await call(controller, "DELETE", "/v1/instance/a")).status == 200
+        await agent.until(lambda: agent.cancels)
+        status = await client.get_deployment_status("d-v2")
+        assert [task.error_code for task in status.instances] == [FailureCode.INSTANCE_RETIRED]

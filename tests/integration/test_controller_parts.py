@@ -36,6 +36,9 @@ class Wire:
     def displace(self) -> None:
         self.displaced = True
 
+    def renew(self) -> None:
+        raise AssertionError("nothing is moved here")
+
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
 def test_the_newest_session_wins_in_whatever_order_the_links_are_ready(order: tuple[int, int]) -> None:

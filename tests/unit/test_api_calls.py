@@ -247,3 +247,20 @@ async def test_a_dry_run_tells_of_each_instance_and_starts_nothing(
         assert api.server.woken == ([] if wanted == "starts" else [[1, 2]])
         if wanted == "starts":
             await api.post("/v1/deployment", DEPLOYMENT)
+
+
+async def test_an_instance_is_retired_and_everybody_is_told(api: ApiClient) -> None:
+    reply = await api.call("DELETE", "/v1/instance/instance-1")
+    assert (reply.status, reply.json["data"]["agent_id"]) == (200, "agent-1")
+    assert len(api.server.told) == 1
+    assert (await api.call("DELETE", "/v1/instance/nobody")).json["error"]["type"] == "unknown_instance"
+
+
+async def test_a_move_asks_both_agents_to_say_hello_again(api: ApiClient) -> None:
+    path = "/v1/instance/instance-1/move"
+    assert (await api.post(path, {"agent_id": "agent-1"})).json["data"]["moved_at"] is None
+    assert api.server.renewed == []
+    assert (await api.post(path, {"agent_id": "agent-2"})).status == 200
+    assert api.server.renewed == ["agent-1", "agent-2"]
+    refused = (await api.post(path, {"agent_id": "agent-3"})).json["error"]
+    assert (refused["type"], refused["errors"][0]["pointer"]) == ("unknown_agent", "/agent_id")

@@ -77,6 +77,13 @@ def test_a_retired_instance_is_free_for_another_agent() -> None:
     assert not claims.refused
 
 
+def test_a_moved_instance_is_its_new_owners_alone() -> None:
+    mine, others = known(retired=True, moved=True), known(agent_id="agent-2", retired=True, moved=True)
+    assert settle([state()], mine) == Claims(new=[state()], kept=[], drifted=[], refused=[], gone=[])
+    assert [refused.instance_id for refused in settle([state()], others).refused] == ["user-1"]
+    assert settle([], mine).gone == []
+
+
 def test_an_instance_listed_twice_counts_once() -> None:
     other = Active(release="v9-zz", version="v9", sha256="zz")
     claims = settle([state(), state(active=other)])
