@@ -76,15 +76,20 @@ class Uplink:
         self._clock, self._jitter, self._news = clock, jitter, news
         self._window_s = MIN_WINDOW_S
         self._told = ""
+        self._since = 0.0  # the end of the newest link or the start of the newest try, whichever is later
 
     async def run(self) -> NoReturn:
-        """Connect, work, connect again; until cancelled."""
+        """Connect, work, connect again; until cancelled.
+
+        The pause counts from the end of a link, or from the start of a try that led to none: one into a
+        network that is dead takes long itself, and the agent is to be back within the window."""
         while True:
+            self._since = self._clock.monotonic()
             try:
                 await self._hold_link()
             except (OSError, WebSocketException, ReleasehandError, QueueFullError, ValidationError) as exc:
                 reason = describe_trouble(exc, self._section.url)
-            delay_s = self._jitter() * self._window_s
+            delay_s = max(0.0, self._jitter() * self._window_s - (self._clock.monotonic() - self._since))
             self._tell(reason, delay_s)
             await self._clock.sleep(delay_s)
 
@@ -128,7 +133,10 @@ class Uplink:
             jitter=self._jitter,
             news=self._news,
         )
-        await link.run()
+        try:
+            await link.run()
+        finally:
+            self._since = self._clock.monotonic()
 
     async def _greet(self, socket: ClientConnection) -> Welcome:
         await socket.send(encode(await self._hello()))

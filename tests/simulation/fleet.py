@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, TypeVar
 
+from agent.uplink import OPEN_TIMEOUT_S
 from controller.core.refusals import StoreUnavailableError
 from controller.store import Batch, Store
 from releasehand.model import Phase, TaskResult
@@ -18,11 +19,14 @@ from shared.frames import Active, AttemptEnd, Move
 from tests.simulation.controller import ControllerGoneError, Faults, SimulatedController
 from tests.simulation.host import Host
 from tests.simulation.loop import CountedLoop, LoopClock
-from tests.simulation.wire import OPEN_TIMEOUT_S, Connection, Socket, Weather
+from tests.simulation.sqlite import inline_sqlite
+from tests.simulation.wire import Connection, Socket, Weather
 
 T = TypeVar("T")
 
 CALLER: Final = "scheduler"
+HANDSHAKE_S: Final = (0.0, 1.0, 3.0, 7.0)
+"""When Linux sends the first packet of a connection that nobody answers."""
 _MEMORY: Final = Path("/dev/shm")
 
 
@@ -128,12 +132,7 @@ class Fleet:
 
     async def _dial(self, host: Host) -> Socket:
         weather = self.weather[host.agent_id]
-        if weather.away:
-            try:
-                async with asyncio.timeout(OPEN_TIMEOUT_S):
-                    await weather.back.wait()
-            except TimeoutError:
-                raise TimeoutError("nobody answered") from None
+        await _open(weather, self.clock)
         if not self.controller.runs:
             raise ConnectionRefusedError("nobody listens")
         connection = self.connections[host.agent_id] = Connection(host.goes_by, weather)
@@ -144,7 +143,7 @@ class Fleet:
 
     def part(self, name: str, *, for_s: float) -> None:
         """Nothing comes to or from the host; nobody is told."""
-        self.weather[name].go_away()
+        self.weather[name].away = True
         self._joined_at[name] = self.clock.monotonic() + for_s
 
     def join(self, name: str) -> None:
@@ -225,3 +224,33 @@ class Fleet:
         for name in self.hosts:
             await self.kill_agent(name, silently=False, down_s=0)
         await self.controller.stop(gracefully=False)
+
+
+async def _open(weather: Weather, clock: LoopClock) -> None:
+    """Wait as a TCP handshake does whose first packet is lost, then the next one, sent ever later."""
+    started = clock.monotonic()
+    for after_s in HANDSHAKE_S:
+        await clock.sleep(started + after_s - clock.monotonic())
+        if not weather.away:
+            return
+    await clock.sleep(started + OPEN_TIMEOUT_S - clock.monotonic())
+    raise TimeoutError("nobody answered")
+
+
+@contextmanager
+def simulated_fleet(
+    hosts: Mapping[str, Sequence[str]], *, seed: int, tally: Counter[str]
+) -> Iterator[tuple[Fleet, asyncio.Runner]]:
+    """A fleet that has been started, and what runs its coroutines."""
+    with inline_sqlite(), scratch_folder() as folder, asyncio.Runner(loop_factory=CountedLoop) as runner:
+
+        async def start() -> Fleet:
+            fleet = Fleet(folder, hosts, random=Random(seed), tally=tally)
+            await fleet.start()
+            return fleet
+
+        fleet = runner.run(start())
+        try:
+            yield fleet, runner
+        finally:
+            runner.run(fleet.stop())

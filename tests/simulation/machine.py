@@ -1,10 +1,8 @@
 """Anything that can happen to a fleet, in any order: a hypothesis state machine over the simulation."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
-from random import Random
 from typing import Any, ClassVar, Final, TypeVar
 
 from hypothesis import strategies as st
@@ -26,11 +24,9 @@ from releasehand.model import (
     OperationKind,
 )
 from tests.simulation.bugs import noticed_bugs
-from tests.simulation.fleet import CALLER, Fleet, scratch_folder
+from tests.simulation.fleet import CALLER, simulated_fleet
 from tests.simulation.host import BOUND_S, KINDS, SERVICE, digest_of, url_of
 from tests.simulation.invariants import Memory, Promise, find_differences, find_violations
-from tests.simulation.loop import CountedLoop
-from tests.simulation.sqlite import inline_sqlite
 
 T = TypeVar("T")
 
@@ -99,10 +95,7 @@ class FleetMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.stack.enter_context(inline_sqlite())
-        self.folder = self.stack.enter_context(scratch_folder())
         self.bugs = self.stack.enter_context(noticed_bugs())
-        self.runner = self.stack.enter_context(asyncio.Runner(loop_factory=CountedLoop))
         self.memory = Memory()
         self.number = 0
         self.asked: list[DeployParams] = []
@@ -113,12 +106,8 @@ class FleetMachine(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**16))
     def begin(self, seed: int) -> None:
-        async def start() -> Fleet:
-            fleet = Fleet(self.folder, HOSTS, random=Random(seed), tally=self.tally)
-            await fleet.start()
-            return fleet
-
-        self.fleet = self.run(start())
+        simulated = simulated_fleet(HOSTS, seed=seed, tally=self.tally)
+        self.fleet, self.runner = self.stack.enter_context(simulated)
 
     # what schedulers ask for
 
@@ -365,8 +354,6 @@ class FleetMachine(RuleBasedStateMachine):
             if hasattr(self, "fleet"):
                 self.run(self._settle())
         finally:
-            if hasattr(self, "fleet"):
-                self.run(self.fleet.stop())
             self.stack.close()
 
     async def _settle(self) -> None:

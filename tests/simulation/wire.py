@@ -7,7 +7,7 @@ over them waits, as TCP would keep it, and comes when the host is back, unless a
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -15,7 +15,6 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import Close
 
 LATENCY_S: Final = 0.002
-OPEN_TIMEOUT_S: Final = 10.0
 
 
 @dataclass
@@ -28,7 +27,6 @@ class Weather:
     duplicate: int = 0
     delay: int = 0
     away: bool = False
-    back: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fates(self) -> list[float]:
         """After how many seconds each copy of a frame arrives; a delayed one lets later ones pass it."""
@@ -45,15 +43,7 @@ class Weather:
     def clear(self) -> None:
         """Let all go well from now on."""
         self.drop = self.duplicate = self.delay = 0
-        self.come_back()
-
-    def go_away(self) -> None:
-        self.away = True
-        self.back.clear()
-
-    def come_back(self) -> None:
         self.away = False
-        self.back.set()
 
     def _happens(self, percent: int, what: str) -> bool:
         if percent and self.random.randrange(100) < percent:
@@ -70,11 +60,13 @@ class Pipe:
         self._arrived: deque[str] = deque()
         self._kept: deque[str] = deque()  # under way to or from a host that is cut off
         self._news = asyncio.Event()
+        self.used_at = asyncio.get_running_loop().time()
         self._goodbye: ConnectionClosedOK | None = None
         self.ended: ConnectionClosedError | ConnectionClosedOK | None = None
 
     def send(self, text: str) -> None:
         loop = asyncio.get_running_loop()
+        self.used_at = loop.time()
         for seconds in self._weather.fates():
             loop.call_later(seconds, self._arrive, text)
 
