@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosedOK
 
 from controller.app import Addresses, run_controller
 from controller.config import ApiSection, ControllerConfig, HubSection
@@ -94,9 +95,13 @@ class Stage:
 
         async def hold() -> None:
             tls = client_context(self.folder / "ca.pem")
-            async with self.agents[agent_id].linked(self.addresses.hub, agent_token(agent_id), tls):
-                ready.set()
-                await gone.wait()
+            while not gone.is_set():
+                try:
+                    async with self.agents[agent_id].linked(self.addresses.hub, agent_token(agent_id), tls):
+                        ready.set()
+                        await gone.wait()
+                except* ConnectionClosedOK:
+                    pass  # it is to say hello again: an instance was moved
 
         task = self.loop.create_task(hold())
         self._links[agent_id] = (gone, task)

@@ -16,6 +16,7 @@ from tests.contract.spec import BEYOND, HTTP, AnswerField, RequestField, answer_
 from tests.contract.stage import BEARER, Stage, run_stage
 
 pytestmark = pytest.mark.timeout(180)  # the run itself is part of whichever test comes first
+LIVES_ON: Final = "use_after_free"  # an instance that was retired keeps its history
 PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
 PLAIN: Final = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/openapi.json")}
 SERVED_BY_NAME: Final = set(HTTP.values()) | set(BEYOND.values()) | PLAIN
@@ -88,7 +89,17 @@ def run(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Run:
             "--header",
             f"Authorization: {BEARER['Authorization']}",
         ),
-        *("--mode", "all", "--checks", "all", "--no-color", "--report-json-path", "report.json"),
+        *(
+            "--mode",
+            "all",
+            "--checks",
+            "all",
+            "--exclude-checks",
+            LIVES_ON,
+            "--no-color",
+            "--report-json-path",
+            "report.json",
+        ),
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
