@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,6 +24,8 @@ from .acceptance import service_exists
 from .claims import AT_WORK
 from .tables import AGENT, INSTANCE
 
+_VERSIONS: Final = TypeAdapter(list[InstanceVersion])
+_VERSION_FIELDS: Final = ("instance_id", "version", "status", "last_updated", "status_reason")
 _OFFLINE: Final = AGENT.c.presence == Presence.OFFLINE
 _EMPTY: Final = INSTANCE.c.active_version == ""
 _UNREADABLE: Final = and_(_EMPTY, INSTANCE.c.reason != "")
@@ -79,18 +82,18 @@ async def read_versions(
     ).where(INSTANCE.c.service == service)
     if not include_stopped:
         statement = statement.where(STATUS != InstanceStatus.STOPPED)
-    rows = (await conn.execute(statement.order_by(INSTANCE.c.instance_id))).mappings().all()
+    rows = (await conn.execute(statement.order_by(INSTANCE.c.instance_id))).all()
     if not rows and not await service_exists(conn, service):
         raise UnknownServiceError(service)
     summary: dict[str, int] = {}
     for row in rows:
-        summary[row["version"]] = summary.get(row["version"], 0) + 1
+        summary[row.version] = summary.get(row.version, 0) + 1
     return ServiceVersions(
         service=service,
-        instances=[InstanceVersion.model_validate(dict(row)) for row in rows],
+        instances=_VERSIONS.validate_python([dict(zip(_VERSION_FIELDS, row, strict=True)) for row in rows]),
         version_summary=summary,
         total_instances=len(rows),
-        updated_at=max((row["last_updated"] for row in rows), default=now),
+        updated_at=max((row.last_updated for row in rows), default=now),
     )
 
 
