@@ -7,11 +7,12 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from agent.disk import empty_directory
+from agent.disk import empty_directory, sync_filesystem
 from agent.errors import ArchiveRefusedError, HostError, NoSpaceError, UnpackFailedError, disk_errors
 from agent.finish import finish
 from agent.unpack import landlock, ownership, sandbox
@@ -26,6 +27,8 @@ _START: Final = (
     "import gc, sys; gc.disable(); sys.path += sys.argv[1:]; from agent.unpack.child import main; main()"
 )
 _NEEDED: Final = ("agent", "isal", "backports")
+_FLUSH_EVERY_S: Final = 0.1
+_FLUSH_FROM_BYTES: Final = 16 * 1024 * 1024  # of package; what less than that makes is written in a moment
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -43,14 +46,16 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
         with disk_errors(destination):
             if user is not None:
                 ownership.hand_over(root, user)
-        try:
-            result = _result(await _run(package.fileno(), root, limits, user), destination)
-        finally:
-            if user is not None:
-                with disk_errors(destination):
-                    contained = landlock.abi() >= landlock.LEAST_ABI
-                    taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
-                    await finish(taking)
+        async with _flushing(destination, os.fstat(package.fileno()).st_size) as ended:
+            try:
+                result = _result(await _run(package.fileno(), root, limits, user), destination)
+            finally:
+                ended.set()
+                if user is not None:
+                    with disk_errors(destination):
+                        contained = landlock.abi() >= landlock.LEAST_ABI
+                        taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
+                        await finish(taking)
     except BaseException:
         with disk_errors(destination):
             await finish(asyncio.to_thread(empty_directory, destination))
@@ -60,6 +65,37 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
     finally:
         os.close(root)
         package.seek(0)
+
+
+@asynccontextmanager
+async def _flushing(destination: Path, package_bytes: int) -> AsyncIterator[asyncio.Event]:
+    """Have the file system write now and then what the block makes, until it sets the event: the last syncfs
+    finds little to do then.
+
+    An error of a syncfs is told once only (errseq_t in the kernel), so it is raised from here."""
+    ended = asyncio.Event()
+    if package_bytes < _FLUSH_FROM_BYTES:
+        yield ended
+        return
+
+    async def flush() -> None:
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_EVERY_S):
+                    await ended.wait()
+                return
+            with disk_errors(destination):
+                await asyncio.to_thread(sync_filesystem, destination)
+
+    flusher = asyncio.create_task(flush())  # owned: it ends with the block
+    try:
+        yield ended
+        await flusher
+    finally:
+        flusher.cancel()  # nobody waits for a slow disk after an error or a cancel
+        await asyncio.wait([flusher])
+        if not flusher.cancelled():
+            flusher.exception()  # raised above, or the block has an error of its own to tell
 
 
 async def _run(package_fd: int, root: int, limits: Limits, user: int | None) -> bytes:

@@ -101,7 +101,7 @@ class Stream:
             self._block = self._block[length:]
         else:
             found = self.read_exact(length, what)
-        return found == _ZEROS[:length]
+        return bytes(found) == _ZEROS[:length]
 
     def expect_zeros(self, at_most: int) -> None:
         """Read to the end, which must come within `at_most` bytes, all zero."""
