@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults faults-agent powercut bench-api bench-install run docs lock clean
+.PHONY: help demo test check faults faults-agent powercut bench-api bench-install bench-memory run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -38,6 +38,9 @@ bench-api: $(ready)  ## how fast the API answers with 10,000 instances and a mil
 
 bench-install: $(ready)  ## how long an installation takes, beside curl | tar (installs nginx where missing, as root)
 	@$(python) -m bench.install
+
+bench-memory: $(ready)  ## how much the agent grows while it installs 2 GB
+	@$(python) -m bench.memory
 
 run: $(ready)  ## a controller to try things by hand; prints its address and token
 	@.venv/bin/releasehand-controller try
