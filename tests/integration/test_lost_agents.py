@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from controller.hub.hub import reconnect_window_s
-from releasehand.model import DeployParams
+from releasehand.model import DeployParams, OperationKind
 from tests.simulation.fleet import CALLER, Fleet, simulated_fleet
 from tests.simulation.host import SERVICE, url_of
 
@@ -127,4 +127,30 @@ def test_an_idle_link_behind_a_proxy_that_cuts_at_60_s_never_flaps() -> None:
         assert events == {("a", "agent_connected"): 1, ("b", "agent_connected"): 1}
 
     with simulated_fleet({"a": ("a1",), "b": ("b1",)}, seed=3, tally=Counter()) as (fleet, runner):
+        runner.run(play(fleet))
+
+
+def test_a_cancel_is_answered_at_once_and_keeps_a_host_that_is_away_from_ever_starting() -> None:
+    async def play(fleet: Fleet) -> None:
+        await fleet.pass_time(3)
+        for name in LOST:
+            fleet.part(name, for_s=30)
+        await deploy(fleet, "cancelled", THEIRS)
+        await fleet.pass_time(2)  # sent, as the controller believes
+        asked_at = fleet.clock.monotonic()
+        cancelled = await fleet.call(
+            lambda store: store.cancel(OperationKind.DEPLOYMENT, "cancelled", caller=CALLER)
+        )
+        assert cancelled is not None
+        assert fleet.clock.monotonic() - asked_at < 1
+        fleet.controller.wake(cancelled.task_ids)
+        assert waits(fleet) == {"cancel_confirmation": len(THEIRS)}
+        for name in LOST[:5]:
+            await fleet.kill_agent(name, silently=True, down_s=5)  # what was under way to it is lost
+        await fleet.pass_time(45)
+        [row] = fleet.query("SELECT status FROM operation")
+        assert row["status"] == "cancelled"
+        assert not any(fleet.hosts[name].ledger.activations for name in LOST)
+
+    with simulated_fleet(HOSTS, seed=5, tally=Counter()) as (fleet, runner):
         runner.run(play(fleet))
