@@ -370,7 +370,7 @@ async def _connected(hub: str, buffer_bytes: int) -> socket.socket:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
     try:
         await asyncio.get_running_loop().sock_connect(connection, (address.hostname, address.port))
-    except OSError:
+    except BaseException:
         connection.close()
         raise
     return connection

@@ -2,7 +2,7 @@
 
     controller_main.py --config FILE --arm FILE
 
-While the armed file holds "POINT:N", the N-th passing of that checkpoint removes the file and ends the
+While the armed file holds "POINT N", the N-th passing of that checkpoint removes the file and ends the
 process by SIGKILL. It is read at each checkpoint: a test arms a controller that runs, and one that starts
 after the kill is not armed."""
 
@@ -32,18 +32,19 @@ def main(arguments: Sequence[str]) -> None:
 
 def make_checkpoint(arm: Path) -> Callable[[str], None]:
     """A checkpoint that ends this process where the file says so."""
-    passed: Counter[str] = Counter()
+    passed: Counter[str] = Counter()  # by what was wanted: each arming counts from one
 
     def checkpoint(name: str) -> None:
         try:
             wanted = arm.read_text()
         except FileNotFoundError:
-            passed.clear()
             return
-        passed[name] += 1
-        if wanted == f"{name}:{passed[name]}":
-            arm.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        point, _, nth = wanted.partition(" ")
+        if name == point:
+            passed[wanted] += 1
+            if passed[wanted] == int(nth.split()[0]):
+                arm.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
 
     return checkpoint
 

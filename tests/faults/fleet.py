@@ -6,17 +6,18 @@ import signal
 import sys
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from websockets.exceptions import WebSocketException
 
-from releasehand import Client, ConnectionFailedError
+from releasehand import Client, ConnectionFailedError, UnavailableError
 from releasehand.errors import ApiError
+from releasehand.model import DeployStatus, RollbackStatus
 from shared.clock import SystemClock
 from tests.fakes.agent import FakeAgent
 from tests.fakes.controller import RunningController, agent_token
@@ -27,7 +28,9 @@ from tests.faults import controller_main
 SERVICE: Final = "user"
 TOKEN: Final = "the-token-of-the-fleet"
 _PAUSE_S: Final = 0.05
-_BACK_WITHIN_S: Final = 40.0
+_BACK_WITHIN_S: Final = 60.0
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass
@@ -46,7 +49,9 @@ class Fleet:
 
     def arm(self, point: str, nth: int) -> None:
         """Have the running controller die when it passes `point` for the `nth` time from now on."""
-        self.arm_file.write_text(f"{point}:{nth}")
+        whole = self.arm_file.with_suffix(".new")
+        whole.write_text(f"{point} {nth} {new_key()}")  # the key: the same point again counts from one again
+        whole.rename(self.arm_file)
 
     @property
     def is_armed(self) -> bool:
@@ -90,13 +95,30 @@ class Fleet:
                 except aiohttp.ClientError:
                     await self.is_back()
 
+    async def read(self, look: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """What `look` tells, once a controller is there to be asked."""
+        async with asyncio.timeout(_BACK_WITHIN_S):
+            while True:
+                try:
+                    return await look()
+                except (ConnectionFailedError, UnavailableError):
+                    await self.is_back()
+
+    async def deployment(self, deploy_id: str) -> DeployStatus:
+        return await self.read(lambda: self.client.get_deployment_status(deploy_id))
+
+    async def rollback(self, rollback_id: str) -> RollbackStatus:
+        return await self.read(lambda: self.client.get_rollback_status(rollback_id))
+
     def activations(self) -> Counter[tuple[str, str]]:
         """How often the hosts have activated something, by operation and instance."""
         return Counter(entry for agent in self.agents for entry in agent.activated)
 
     async def live(self) -> dict[str, str]:
         """What the controller says each instance runs."""
-        versions = await self.client.get_service_instance_versions(SERVICE, include_stopped=True)
+        versions = await self.read(
+            lambda: self.client.get_service_instance_versions(SERVICE, include_stopped=True)
+        )
         return {one.instance_id: one.version for one in versions.instances}
 
 

@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from releasehand.model import DeployStatus, HistoryAction, Phase, RollbackStatus, Status
+from releasehand.model import ENDED, DeployStatus, HistoryAction, Phase, RollbackStatus, Status
 from tests.fakes.agent import FakeAgent, Script
 from tests.fakes.waiting import until_told
 from tests.faults.fleet import SERVICE, Fleet, make_agent, new_key
 
 PER_AGENT: Final = 3
-_ENDS_WITHIN_S: Final = 40.0
+PER_ROUND: Final = 5
+"""Operations of one round."""
+_ENDS_WITHIN_S: Final = 60.0
+
+_UNPLANNED: Final = frozenset({HistoryAction.DRIFT, HistoryAction.ADOPT, HistoryAction.REVERT})
 
 Ended = DeployStatus | RollbackStatus
 
@@ -26,7 +30,6 @@ class Stage:
     moody: FakeAgent = field(default_factory=lambda: make_agent("moody-host", _names("moody")))
     away: FakeAgent = field(default_factory=lambda: make_agent("away-host", ["away-0"]))
     ended: list[Ended] = field(default_factory=list)
-    adopted: int = 0
 
     @property
     def present(self) -> list[FakeAgent]:
@@ -42,14 +45,13 @@ def _names(agent: str) -> list[str]:
 
 async def play(fleet: Fleet, stage: Stage, number: int) -> list[str]:
     """One round; what is wrong afterwards. The controller may die anywhere in it."""
-    known = len(stage.ended)
     async with asyncio.TaskGroup() as group:
         late = group.create_task(_deploy(fleet, f"late-{number}", ["away-0"], budget_s=1))
         await _cancel_what_is_held(fleet, stage, f"v{number}")
         await _supersede_what_is_held(fleet, stage, f"w{number}")
         await _list_less_and_then_all_again(fleet, stage)
     stage.ended.append(late.result())
-    return [line async for line in _judge(fleet, stage, stage.ended[known:])]
+    return await judge(fleet, stage)
 
 
 async def _cancel_what_is_held(fleet: Fleet, stage: Stage, version: str) -> None:
@@ -76,8 +78,7 @@ async def _supersede_what_is_held(fleet: Fleet, stage: Stage, version: str) -> N
     beside = await fleet.ask("/v1/rollback/batch", body | {"instances": quick}, new_key())
     stage.ended.append(await _deployment(fleet, version))
     for answer in (forced, beside):
-        done = await fleet.client.wait_for_rollback(answer["rollback_id"], timeout_s=_ENDS_WITHIN_S)
-        stage.ended.append(done)
+        stage.ended.append(await _rollback(fleet, answer["rollback_id"]))
 
 
 async def _list_less_and_then_all_again(fleet: Fleet, stage: Stage) -> None:
@@ -90,15 +91,10 @@ async def _list_less_and_then_all_again(fleet: Fleet, stage: Stage) -> None:
     moody.versions[name] = version
     moody.cut()
     await _until_listed(fleet, name, listed=True)
-    stage.adopted += bool(version)
 
 
 async def _until_listed(fleet: Fleet, name: str, *, listed: bool) -> None:
-    async def look() -> dict[str, str]:
-        await fleet.is_back()
-        return await fleet.live()
-
-    await until_told(look, lambda live: (name in live) is listed, within_s=_ENDS_WITHIN_S)
+    await until_told(fleet.live, lambda live: (name in live) is listed, within_s=_ENDS_WITHIN_S)
 
 
 async def _deploy(fleet: Fleet, version: str, instances: Sequence[str], budget_s: int) -> Ended:
@@ -112,12 +108,20 @@ async def _order_deployment(fleet: Fleet, version: str, instances: Sequence[str]
     answer = await fleet.ask("/v1/deployment", body | {"instances": list(instances)})
     again = await fleet.ask("/v1/deployment", body | {"instances": list(reversed(instances))})
     assert again | {"status": answer["status"]} == answer, f"asked again: {again} after {answer}"
-    status = await fleet.client.get_deployment_status(version)
+    status = await fleet.deployment(version)
     assert sorted(task.instance_id for task in status.instances) == sorted(instances), status
 
 
 async def _deployment(fleet: Fleet, deploy_id: str) -> DeployStatus:
-    return await fleet.client.wait_for_deployment(deploy_id, timeout_s=_ENDS_WITHIN_S)
+    return await until_told(
+        lambda: fleet.deployment(deploy_id), lambda status: status.status in ENDED, within_s=_ENDS_WITHIN_S
+    )
+
+
+async def _rollback(fleet: Fleet, rollback_id: str) -> RollbackStatus:
+    return await until_told(
+        lambda: fleet.rollback(rollback_id), lambda status: status.status in ENDED, within_s=_ENDS_WITHIN_S
+    )
 
 
 def _url(version: str) -> str:
@@ -127,8 +131,19 @@ def _url(version: str) -> str:
 # ------------------------------------------------------------------------------------------------ the verdict
 
 
+async def judge(fleet: Fleet, stage: Stage) -> list[str]:
+    """What is wrong with what the API says of the newest operations, beside what the hosts have counted."""
+    ended = [await _ask_again(fleet, status) for status in stage.ended[-PER_ROUND:]]
+    return [line async for line in _judge(fleet, stage, ended)]
+
+
+async def _ask_again(fleet: Fleet, status: Ended) -> Ended:
+    if isinstance(status, DeployStatus):
+        return await fleet.deployment(status.deploy_id)
+    return await fleet.rollback(status.rollback_id)
+
+
 async def _judge(fleet: Fleet, stage: Stage, ended: Sequence[Ended]) -> AsyncIterator[str]:
-    """What the API says, beside what the hosts have counted."""
     activations = fleet.activations()
     dispatched: dict[str, list[str]] = {}
     for status in ended:
@@ -148,7 +163,7 @@ async def _judge(fleet: Fleet, stage: Stage, ended: Sequence[Ended]) -> AsyncIte
                 yield f"{instance} runs {version}, and is said to run {live.get(instance)}"
             for line in await _judge_history(fleet, instance, dispatched.get(instance, [])):
                 yield f"{instance}: {line}"
-    stats = await fleet.client.get_system_stats()
+    stats = await fleet.read(fleet.client.get_system_stats)
     total = stats.deployments.total + stats.rollbacks.total
     if total != len(stage.ended):
         yield f"{total} operations have ended, and {len(stage.ended)} were asked for"
@@ -178,8 +193,9 @@ def _judge_operation(status: Ended) -> Iterator[str]:
 
 async def _judge_history(fleet: Fleet, instance: str, operations: Sequence[str]) -> list[str]:
     """One entry for each task that was dispatched, and nothing that nobody did."""
-    history = (await fleet.client.get_version_history(instance, limit=1000)).history
+    told = await fleet.read(lambda: fleet.client.get_version_history(instance, limit=1000))
+    history = told.history
     entries = [entry.deploy_id for entry in history]
     wrong = [f"history holds {name} {n} times" for name in operations if (n := entries.count(name)) != 1]
-    wrong += [f"history holds {entry}" for entry in history if entry.action is HistoryAction.DRIFT]
+    wrong += [f"history holds {entry}" for entry in history if entry.action in _UNPLANNED]
     return wrong

@@ -11,10 +11,11 @@ import pytest
 from tests.fakes.waiting import until
 from tests.faults.crossings import SEED
 from tests.faults.fleet import Fleet, run_fleet
-from tests.faults.rounds import Stage, play
+from tests.faults.rounds import Stage, judge, play
 from tests.faults.tally import Tally
 
 WORLDS: Final = 2  # at a time
+_PASSED_WITHIN_S: Final = 10.0
 _TIMES: Final = {
     "accept": 5,  # how often a round surely passes it
     "cancel": 1,
@@ -74,10 +75,7 @@ async def _go_through(plan: Sequence[tuple[str, int]], folder: Path) -> tuple[in
     stage, wrong = Stage(), []
     async with run_fleet(folder, stage.present, away=[stage.away]) as fleet:
         for number, (point, nth) in enumerate(plan):
-            before = fleet.kills
             wrong += [f"{point} ({nth}): {line}" for line in await _cross(fleet, stage, point, nth, number)]
-            if fleet.kills == before:
-                wrong.append(f"{point} ({nth}) was never passed")
         return fleet.kills, wrong
 
 
@@ -87,10 +85,14 @@ async def _cross(fleet: Fleet, stage: Stage, point: str, nth: int, number: int) 
         await fleet.kill()  # it dies again while it starts
         await until(lambda: not fleet.is_armed)
         await fleet.is_back()
+    wrong = await play(fleet, stage, number)
     try:
-        return await play(fleet, stage, number)
-    finally:
+        await until(lambda: not fleet.is_armed, within_s=_PASSED_WITHIN_S)  # a sweep comes once a second
+    except TimeoutError:
         fleet.disarm()
+        return [*wrong, "it was never passed"]
+    await fleet.is_back()
+    return [*wrong, *await judge(fleet, stage)]
 
 
 def _make(folder: Path) -> Path:
