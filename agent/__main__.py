@@ -1,98 +1,25 @@
-"""releasehand-agent: the command line of the daemon on a host."""
+"""The entry point of `releasehand-agent`."""
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
 
-import typer
-
-from agent.package import package_app
-from agent.releases import releases_app
-
-# Imports that cost time stand inside the commands: --help and completion need none of them.
-
-app = typer.Typer(
-    name="releasehand-agent", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
-config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
-app.add_typer(config_app, name="config")
-app.add_typer(package_app, name="package")
-app.add_typer(releases_app, name="releases")
-
-BAD_CONFIG = 2
-CANNOT_RUN = 1
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The agent's TOML file.")]
-DEFAULT_CONFIG = Path("/etc/releasehand/agent.toml")
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"releasehand-agent {version('releasehand-daemons')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Install releases on this host as a releasehand controller says, and tell it what is live."""
-
-
-@app.command()
-def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
-    """Run in the foreground until SIGTERM or SIGINT. Services stay up when the agent stops."""
-    import asyncio
-    import os
-
-    from agent.config import load_config
-    from agent.daemon import run_agent
-    from shared.errors import ReleasehandError
-    from shared.logs import configure_logs, get_log
-    from shared.settings import ConfigError
-
-    try:
-        settings = load_config(config, os.environ)
-    except ConfigError as exc:
-        _give_up(config, exc.problems)
-    configure_logs(settings.log_format)
-    try:
-        asyncio.run(run_agent(settings))
-    except (ReleasehandError, OSError) as exc:
-        get_log("agent").error("agent could not go on", reason=str(exc))
-        raise typer.Exit(CANNOT_RUN) from None
-
-
-@config_app.command("check")
-def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
-    """Read file, environment and trusted keys; print every problem. Exit code 0: usable, 2: not."""
-    import os
-
-    from agent.config import find_trust_problems, load_config
-    from shared.settings import ConfigError
-
-    try:
-        settings = load_config(config, os.environ)
-    except ConfigError as exc:
-        _give_up(config, exc.problems)
-    if problems := find_trust_problems(settings):
-        _give_up(config, problems)
-    typer.echo(f"{config}: fine; agent {settings.agent_id} with {len(settings.instance)} instance(s)")
-
-
-def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:
-    typer.echo(f"{config} cannot be used:", err=True)
-    for problem in problems:
-        typer.echo(f"  {problem}", err=True)
-    raise typer.Exit(BAD_CONFIG)
+from agent.start import DEFAULT_CONFIG, run_daemon
 
 
 def main() -> None:
-    """The entry point of the installed command."""
-    app()
+    """Run the command that was typed; ends with SystemExit.
+
+    The daemon's own is read here, as units write it; all else, and other ways to write it, by agent.command:
+    a daemon shall not load what it never uses again."""
+    match sys.argv[1:]:
+        case ["run"]:
+            sys.exit(run_daemon(DEFAULT_CONFIG))
+        case ["run", "--config" | "-c", file]:
+            sys.exit(run_daemon(Path(file)))
+        case _:
+            from agent.command import app
+
+            app()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.instance_config import InstanceSection
     from agent.switch import InstallRoot, KeptRelease
 
-# Imports that cost time stand inside the commands, as in agent.__main__.
+# Imports that cost time stand inside the commands, as in agent.command.
 
 releases_app = typer.Typer(no_args_is_help=True, help="Look at the releases kept here, pin and remove them.")
 

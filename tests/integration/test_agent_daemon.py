@@ -5,6 +5,7 @@
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
@@ -83,6 +84,15 @@ async def test_an_idle_agent_is_small(config: Path, hub: FakeHub) -> None:
     async with agent(config) as process:
         await hub.wait_for_link(1)
         assert psutil.Process(process.pid).memory_info().rss <= MAX_IDLE_BYTES
+
+
+@pytest.mark.parametrize("arguments", [["run", "--config"], ["run", "-c"]])
+def test_a_daemon_does_not_carry_the_command_line_along(arguments: list[str], tmp_path: Path) -> None:
+    told = "import sys; from agent.__main__ import main\ntry: main()\nfinally: print('typer' in sys.modules)"
+    command = [sys.executable, "-c", told, *arguments, str(tmp_path / "missing.toml")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "False\n")
+    assert ended.stderr.splitlines()[0] == f"{tmp_path}/missing.toml cannot be used:"
 
 
 async def test_a_second_agent_with_the_same_state_is_refused_in_words(config: Path, hub: FakeHub) -> None:

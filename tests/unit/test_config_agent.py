@@ -7,7 +7,7 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
-from agent.__main__ import app
+from agent.command import app
 from agent.config import AgentConfig, CommandDriver, HttpCheck, SystemdDriver, load_config, read_token
 from shared.settings import ConfigError
 

@@ -1,0 +1,68 @@
+"""`releasehand-agent`: the command line of the daemon on a host."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from agent.package import package_app
+from agent.releases import releases_app
+from agent.start import BAD_CONFIG, DEFAULT_CONFIG, run_daemon, tell_problems
+
+# Imports that cost time stand inside the commands: --help and completion need none of them.
+
+app = typer.Typer(
+    name="releasehand-agent", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+app.add_typer(package_app, name="package")
+app.add_typer(releases_app, name="releases")
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The agent's TOML file.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"releasehand-agent {version('releasehand-daemons')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Install releases on this host as a releasehand controller says, and tell it what is live."""
+
+
+@app.command()
+def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Run in the foreground until SIGTERM or SIGINT. Services stay up when the agent stops."""
+    raise typer.Exit(run_daemon(config))
+
+
+@config_app.command("check")
+def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Read file, environment and trusted keys; print every problem. Exit code 0: usable, 2: not."""
+    import os
+
+    from agent.config import find_trust_problems, load_config
+    from shared.settings import ConfigError
+
+    try:
+        settings = load_config(config, os.environ)
+    except ConfigError as exc:
+        _give_up(config, exc.problems)
+    if problems := find_trust_problems(settings):
+        _give_up(config, problems)
+    typer.echo(f"{config}: fine; agent {settings.agent_id} with {len(settings.instance)} instance(s)")
+
+
+def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:
+    tell_problems(config, problems)
+    raise typer.Exit(BAD_CONFIG)

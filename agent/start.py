@@ -1,0 +1,43 @@
+"""From a configuration file to a running agent, without the library that reads command lines: the daemon
+stays for months, and would carry it along."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+DEFAULT_CONFIG: Final = Path("/etc/releasehand/agent.toml")
+CANNOT_RUN: Final = 1
+BAD_CONFIG: Final = 2
+
+
+def run_daemon(config: Path) -> int:
+    """Run in the foreground until SIGTERM or SIGINT. Returns the exit code: 0 when it was asked to stop,
+    CANNOT_RUN, or BAD_CONFIG with every problem on stderr."""
+    import asyncio
+
+    from agent.config import load_config
+    from agent.daemon import run_agent
+    from shared.errors import ReleasehandError
+    from shared.logs import configure_logs, get_log
+    from shared.settings import ConfigError
+
+    try:
+        settings = load_config(config, os.environ)
+    except ConfigError as exc:
+        tell_problems(config, exc.problems)
+        return BAD_CONFIG
+    configure_logs(settings.log_format)
+    try:
+        asyncio.run(run_agent(settings))
+    except (ReleasehandError, OSError) as exc:
+        get_log("agent").error("agent could not go on", reason=str(exc))
+        return CANNOT_RUN
+    return 0
+
+
+def tell_problems(config: Path, problems: Sequence[object]) -> None:
+    """Say on stderr what is wrong with the file."""
+    lines = [f"{config} cannot be used:", *(f"  {problem}" for problem in problems)]
+    sys.stderr.write("\n".join(lines) + "\n")
