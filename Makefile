@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults faults-agent powercut bench-api bench-install bench-memory run docs lock clean
+.PHONY: help demo test check faults faults-agent powercut bench-api bench-idle bench-install bench-memory run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -35,6 +35,9 @@ powercut: $(ready)  ## cut the power of hosts and of the controller's database (
 
 bench-api: $(ready)  ## how fast the API answers with 10,000 instances and a million entries of history
 	@$(python) -m bench.api
+
+bench-idle: $(ready)  ## what an agent takes of its host while nothing is to be done (2 min)
+	@$(python) -m bench.idle
 
 bench-install: $(ready)  ## how long an installation takes, beside curl | tar (installs nginx where missing, as root)
 	@$(python) -m bench.install

@@ -36,6 +36,13 @@ class Daemon:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the newest process. Raises DaemonError when it was never started, or stopped by us."""
+        if self._process is None:
+            raise DaemonError(f"{self.name} does not run")
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, in a session of its own: a Ctrl-C is for the demo, which ends the rest in order."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RELEASEHAND_")}
