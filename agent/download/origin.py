@@ -166,7 +166,7 @@ async def open_package(
     shown = redact_url(url)
     try:
         for _ in range(_MAX_REDIRECTS + 1):
-            async with session.get(target, allow_redirects=False, headers=headers) as response:
+            async with _ask(session, target, policy, headers) as response:
                 if response.status not in _REDIRECTS:
                     _check_status(response.status, shown, accept)
                     yield response
@@ -179,6 +179,27 @@ async def open_package(
         # Not `from exc`: aiohttp's errors quote the URL with its query, and a log would show the chain.
         raise _translate(exc, shown, policy) from None
     raise UrlRefusedError(redact_url(url), f"it was redirected more than {_MAX_REDIRECTS} times")
+
+
+@asynccontextmanager
+async def _ask(
+    session: aiohttp.ClientSession, target: URL, policy: DownloadPolicy, headers: Mapping[str, str] | None
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Ask once. aiohttp's own bounds are for silence alone: interim answers (1xx) and headers byte by byte
+    could otherwise go on for ever."""
+    most_s = policy.connect_timeout_s + policy.read_timeout_s
+    limit = asyncio.timeout(most_s)
+    try:
+        async with limit:
+            response = await session.get(target, allow_redirects=False, headers=headers)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DownloadTooSlowError(
+            redact_url(str(target)), f"its headers did not come within {most_s:g} s"
+        ) from None
+    async with response:
+        yield response
 
 
 def _next_target(target: URL, location: str, policy: DownloadPolicy) -> URL:

@@ -45,7 +45,7 @@ class PartialRecord(BaseModel):
         return PartialRecord(
             url=self.url,
             sha256=self.sha256,
-            etag=etag if etag.startswith('"') and len(etag) <= _MAX_VALIDATOR_CHARS else "",
+            etag=etag if etag.startswith('"') and _is_plain(etag) else "",
             last_modified=modified if _is_strong(modified, headers.get("Date", "")) else "",
             length_bytes=length_bytes,
         )
@@ -66,7 +66,14 @@ def write_record(path: Path, record: PartialRecord) -> None:
     replace_file(path, record.model_dump_json().encode(), mode=0o600, durable=False)
 
 
+def _is_plain(value: str) -> bool:
+    """Whether it can be written down and sent back as it came: a header may hold any byte."""
+    return len(value) <= _MAX_VALIDATOR_CHARS and value.isascii() and value.isprintable()
+
+
 def _is_strong(modified: str, date: str) -> bool:
+    if not _is_plain(modified):
+        return False
     try:
         changed, sent = parsedate_to_datetime(modified), parsedate_to_datetime(date)
     except ValueError:
