@@ -49,7 +49,10 @@ _REFUSALS: Final[Mapping[FailureCode, type[VerificationError]]] = {
         SignatureWrongVersionError,
     )
 }
-_DIGEST_LINE: Final = re.compile(rb"(?P<sha256>[0-9A-Fa-f]{64})([ \t]+\*?[^\r\n]*)?[\r\n]*")
+# As sha256sum writes it, or with what BSD's sha256, `sha256sum --tag` and openssl put in front.
+_DIGEST_LINE: Final = re.compile(
+    rb"(SHA256 ?\([^\r\n]*\) ?= )?(?P<sha256>[0-9A-Fa-f]{64})([ \t]+\*?[^\r\n]*)?[\r\n]*"
+)
 
 
 class Verification(StrEnum):

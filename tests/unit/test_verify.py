@@ -143,8 +143,11 @@ async def test_the_digest_of_the_request_goes_before_the_file(package: Download,
 
 @pytest.mark.parametrize(
     "line",
-    ["{}\n", "{}", "{}  v1.tar.gz\n", "{} *v1.tar.gz\r\n", "{}\t./dist/a b.tar.gz\n\n"],
-)
+    [
+        "{}\n", "{}", "{}  v1.tar.gz\n", "{} *v1.tar.gz\r\n", "{}\t./dist/a b.tar.gz\n\n",
+        "SHA256 (a (1).tar.gz) = {}\n", "SHA256(v1.tar.gz)= {}\r\n",
+    ],
+)  # fmt: skip
 async def test_a_digest_file_is_read_as_tools_write_it(package: Download, keys: Keys, line: str) -> None:
     policy = rule(keys, Verification.DIGEST, file=True)
     good, bad = line.format(SHA256).encode(), line.format("0" * 64).encode()
