@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
@@ -20,6 +21,7 @@ from controller.hub.link import LinkDeps
 from controller.hub.registry import Registry
 from controller.live import Live
 from controller.notice import Notices
+from controller.pruner import Pruner, Retention
 from controller.recorder import Recorder
 from controller.store import open_store
 from controller.sweeper import Sweeper
@@ -58,6 +60,8 @@ async def run_controller(
         recorder = Recorder(store, notices, clock, checkpoint=checkpoint)
         recorder.acknowledge_by(registry.acknowledge)
         sweeper = Sweeper(store, live, notices, clock)
+        retention = _retention(config)
+        pruner = Pruner(store, retention, clock)
         health = Health(store, clock, VERSION)
         hub = Hub(
             _hub_settings(config),
@@ -79,10 +83,11 @@ async def run_controller(
                 tokens=read_api_tokens(config),
                 clock=clock,
                 version=VERSION,
+                history_kept=retention.history,
             )
         )
         async with asyncio.TaskGroup() as group:
-            work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper, health)]
+            work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper, pruner, health)]
             try:
                 async with (
                     serve_api(api, config.api.host, config.api.port) as api_address,
@@ -105,6 +110,13 @@ def _hub_settings(config: ControllerConfig) -> HubSettings:
     cert_file, key_file = config.hub.cert_file, config.hub.key_file
     tls = server_context(cert_file, key_file) if cert_file and key_file else None
     return HubSettings(config.hub.host, config.hub.port, tls, read_agent_tokens(config))
+
+
+def _retention(config: ControllerConfig) -> Retention:
+    def days(number: int) -> timedelta | None:
+        return timedelta(days=number) if number else None
+
+    return Retention(days(config.retention.events_keep_days), days(config.retention.history_keep_days))
 
 
 @asynccontextmanager

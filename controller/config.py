@@ -66,6 +66,7 @@ def _check_postgresql(url: str, parts: SplitResult, driver: str) -> str:
 
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
 Host = Annotated[str, AfterValidator(_check_host)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
 Port = Annotated[int, Field(ge=0, le=65_535, description="0: any free one.")]
 
 
@@ -119,6 +120,15 @@ class HubSection(Section):
     """The same, each token in a file; it is read at start."""
 
 
+class RetentionSection(Section):
+    """How long the database keeps what only grows."""
+
+    events_keep_days: Days = 90
+    """How long the release log of an operation is kept after its end; 0 for ever."""
+    history_keep_days: Days = 0
+    """How long the version history is kept; 0 for ever. What `previous` leads to stays."""
+
+
 class ControllerConfig(Section):
     """The whole file."""
 
@@ -130,6 +140,7 @@ class ControllerConfig(Section):
     """Lines for people, or one JSON object for each event."""
     api: ApiSection = ApiSection()
     hub: HubSection = HubSection()
+    retention: RetentionSection = RetentionSection()
 
 
 def load_config(file: Path | None, environment: Mapping[str, str]) -> ControllerConfig:

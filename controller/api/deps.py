@@ -1,7 +1,8 @@
 """What the API needs of the rest of the controller, declared by the one who uses it."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -33,11 +34,19 @@ from releasehand.model import (
 )
 from shared.clock import Clock
 
+from .places import Places
+from .views import StoreViews
+
 MAX_WAITERS: Final = 500
 """Calls with `?wait=` that may be open at once; each holds a connection and reads its rows again."""
+MAX_STREAMS: Final = 200
+MAX_STREAMS_OF_CALLER: Final = 100
+KEEP_ALIVE_S: Final = 15.0
+"""A stream without news says so this often: proxies cut what is silent for a minute."""
+SLOW_READER_S: Final = 10.0
 
 
-class ApiStore(Protocol):
+class ApiStore(StoreViews, Protocol):
     """The store, as the API sees it. Each method raises RefusalError or StoreUnavailableError and then
     changed nothing.
 
@@ -116,6 +125,10 @@ class ApiDeps:
     clock: Clock
     version: str
     max_waiters: int = MAX_WAITERS
+    streams: Places = field(default_factory=lambda: Places(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
+    keep_alive_s: float = KEEP_ALIVE_S
+    slow_reader_s: float = SLOW_READER_S
+    history_kept: timedelta | None = None  # None: for ever
 
     def announce(self, accepted: Accepted[Any]) -> None:
         """Tell of what was accepted: the dispatcher of its tasks, and those who wait for operations that

@@ -18,24 +18,29 @@ from .errors import ApiError, invalid, refused
 from .middleware import CALLER
 from .query import parse_query
 from .routing import AnyRoute, Call
+from .stream import asks_for_stream
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+LAST_EVENT_ID: Final = "Last-Event-ID"
 _KEY: Final = re.compile(r"[!-~]{1,128}\Z")
+_EVENT_ID: Final = re.compile(r"[0-9]{1,18}\Z")
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 
-AioHandler = Callable[[web.Request], Awaitable[web.Response]]
+AioHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers) -> AioHandler:
     """The handler of a route; it raises ApiError, which the middleware turns into an answer."""
     adapters: dict[type, TypeAdapter[Any]] = {model: TypeAdapter(model) for model in route.answers}
 
-    async def serve(request: web.Request) -> web.Response:
+    async def serve(request: web.Request) -> web.StreamResponse:
         _check_expectation(request)
         caller = "" if route.open else callers.identify(request.headers.get("Authorization"))
         request[CALLER] = caller
         call = await _parse(route, request, deps, caller)
         try:
+            if route.stream is not None and asks_for_stream(request.headers.get("Accept", "")):
+                return await route.stream(call, request)
             answer = await route.handler(call)
         except RefusalError as exc:
             raise refused(exc, call.body) from exc
@@ -57,6 +62,9 @@ async def _parse(route: AnyRoute, request: web.Request, deps: ApiDeps, caller: s
         problems.append(
             FieldError(pointer=IDEMPOTENCY_KEY, detail="must be 1 to 128 visible ASCII characters")
         )
+    last_event_id = request.headers.get(LAST_EVENT_ID) if route.stream is not None else None
+    if last_event_id is not None and not _EVENT_ID.match(last_event_id):
+        problems.append(FieldError(pointer=LAST_EVENT_ID, detail="must be the id of an event"))
     body: Request | None = None
     if route.request_model is not None:
         content = await read_body(request)
@@ -64,7 +72,15 @@ async def _parse(route: AnyRoute, request: web.Request, deps: ApiDeps, caller: s
         problems += wrong
     if problems:
         raise invalid(problems)
-    return Call(deps=deps, caller=caller, name=name, query=query, body=body, idempotency_key=key)
+    return Call(
+        deps=deps,
+        caller=caller,
+        name=name,
+        query=query,
+        body=body,
+        idempotency_key=key,
+        last_event_id=None if last_event_id is None else int(last_event_id),
+    )
 
 
 def _check_name(parameter: str, name: str) -> list[FieldError]:

@@ -18,6 +18,7 @@ from .errors import ApiError, unavailable
 
 REQUEST_ID: Final = "X-Request-Id"
 CALLER: Final = web.RequestKey("caller", str)
+ID: Final = web.RequestKey("id", str)
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:@=+/-]{1,128}\Z")
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "releasehand"}
 
@@ -31,12 +32,13 @@ async def answer_every_request(request: web.Request, handler: Handler) -> web.St
     request_id = request.headers.get(REQUEST_ID, "")
     if not _SANE_ID.match(request_id):
         request_id = uuid4().hex
+    request[ID] = request_id
     try:
         response = await handler(request)
     except Exception as exc:  # noqa: BLE001 - the border: whatever it is, the caller gets an envelope
         response = failure(_translate(exc, request, request_id), request_id)
-    response.headers[REQUEST_ID] = request_id
-    response.headers.update(HEADERS)
+    if not response.prepared:
+        response.headers.update(standard_headers(request))
     log.info(
         "request answered",
         request_id=request_id,
@@ -47,6 +49,11 @@ async def answer_every_request(request: web.Request, handler: Handler) -> web.St
         duration_ms=round((clock.monotonic() - started) * 1000, 1),
     )
     return response
+
+
+def standard_headers(request: web.Request) -> dict[str, str]:
+    """What every answer carries; a handler that begins its answer itself puts them there."""
+    return {REQUEST_ID: request[ID], **HEADERS}
 
 
 def _translate(error: Exception, request: web.Request, request_id: str) -> ApiError:

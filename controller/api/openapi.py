@@ -19,6 +19,7 @@ from .routing import AnyRoute
 
 REF: Final = "#/components/schemas/{model}"
 JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
 _T = ErrorType
 _ALWAYS: Final = (_T.INVALID_REQUEST, _T.EXPECTATION_FAILED, _T.INTERNAL_ERROR, _T.UNAVAILABLE)
 _WITH_BODY: Final = (_T.BODY_TOO_LARGE, _T.UNSUPPORTED_MEDIA_TYPE)
@@ -35,6 +36,7 @@ _TAGS: Final = {
     "rollback": "Take instances back to a version.",
     "service": "What runs where.",
     "instance": "What was done to an instance.",
+    "agent": "Who looks after instances.",
     "system": "How the controller does.",
 }
 _PATH_EXAMPLES: Final = {
@@ -157,6 +159,14 @@ def _parameters(route: AnyRoute, queries: dict[str, Any]) -> Iterable[dict[str, 
             "description": schema["description"],
             "schema": _bare(schema),
         }
+    if route.stream is not None:
+        yield {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "The id after which to go on, as clients of event streams send it.",
+            "schema": {"type": "string", "pattern": "^[0-9]{1,18}$", "minLength": 1, "maxLength": 18},
+        }
     if route.takes_idempotency_key:
         yield {
             "name": "Idempotency-Key",
@@ -185,13 +195,12 @@ def _responses(route: AnyRoute) -> dict[str, Any]:
         if error_type in types:
             by_status[FAULTS[error_type].status].append(error_type)
     envelopes = [{"$ref": REF.format(model=_envelope_name(answer))} for answer in route.answers]
-    responses = {
-        "200": {
-            "description": "Done as asked.",
-            "headers": _REQUEST_ID_HEADER,
-            "content": {JSON: {"schema": envelopes[0] if len(envelopes) == 1 else {"anyOf": envelopes}}},
-        }
+    content: dict[str, Any] = {
+        JSON: {"schema": envelopes[0] if len(envelopes) == 1 else {"anyOf": envelopes}}
     }
+    if route.stream is not None:
+        content[EVENT_STREAM] = {"schema": {"type": "string"}}
+    responses = {"200": {"description": "Done as asked.", "headers": _REQUEST_ID_HEADER, "content": content}}
     for status, of_status in sorted(by_status.items()):
         responses[str(status)] = _refusal(status, of_status)
     return responses

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from releasehand.model import FieldError, InstanceStatus, Name, Period, Status
 
+from .instants import Instant
 from .problems import problems_of
 
 DEFAULT_LIMIT: Final = 100
@@ -24,7 +25,8 @@ _SECONDS_PER: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 QueryT = TypeVar("QueryT", bound="Query")
 
 
-def _read_number(text: str | int) -> int:
+def read_number(text: str | int) -> int:
+    """Raises ValueError."""
     if isinstance(text, int):
         return text  # the default
     if not _WHOLE_NUMBER.match(text):
@@ -52,8 +54,8 @@ def wait_seconds(text: str) -> float:
 
 
 Flag = Annotated[bool, BeforeValidator(_read_flag)]
-Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT), BeforeValidator(_read_number)]
-Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET), BeforeValidator(_read_number)]
+Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT), BeforeValidator(read_number)]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET), BeforeValidator(read_number)]
 Wait = Annotated[str, Field(json_schema_extra={"pattern": WAIT_PATTERN}), BeforeValidator(_check_wait)]
 
 
@@ -71,6 +73,7 @@ class StartQuery(Query):
 
 class VersionsQuery(Query):
     include_stopped: Flag = Field(default=False, description="List stopped instances too.")
+    at: Instant | None = Field(default=None, description="Tell what ran at this time; absent: what runs now.")
 
 
 class InstancesQuery(Query):

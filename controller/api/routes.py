@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from . import deployment, instance, rollback, service, system
+from . import deployment, events, instance, lists, rollback, service, system
 from .routing import AnyRoute
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (
@@ -10,5 +10,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
     *rollback.ROUTES,
     *service.ROUTES,
     *instance.ROUTES,
+    *events.ROUTES,
+    *lists.ROUTES,
     *system.ROUTES,
 )

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from aiohttp import web
+
 from releasehand.model import Answer, ErrorType, Request
 
 from .deps import ApiDeps
@@ -28,13 +30,15 @@ class Call(Generic[BodyT, QueryT]):
     query: QueryT
     body: BodyT
     idempotency_key: str | None = None
+    last_event_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(Generic[BodyT, QueryT, AnswerT_co]):
     """`operation_id` is the spec's name of the function. `refusals` are its own error types beside those
     that every route has. An `open` route asks for no token. `example` is a body that is valid. `dry_answer`
-    is what it answers where nothing was to be done."""
+    is what it answers where nothing was to be done. `stream` serves who accepts text/event-stream; it takes
+    the header Last-Event-ID."""
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
@@ -50,6 +54,7 @@ class Route(Generic[BodyT, QueryT, AnswerT_co]):
     open: bool = False
     example: BodyT | None = None
     dry_answer: type[Answer] | None = None
+    stream: Callable[[Call[BodyT, QueryT], web.Request], Awaitable[web.StreamResponse]] | None = None
 
     @property
     def path_name(self) -> str:

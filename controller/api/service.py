@@ -1,16 +1,36 @@
 """What runs where (spec: 接口参考 2.1–2.2)."""
 
+from datetime import datetime
 from typing import Final
 
-from releasehand.model import ErrorType, ServiceInstances, ServiceVersions
+from releasehand.model import ErrorType, FieldError, ServiceInstances, ServiceVersions, format_time
 
+from .deps import ApiDeps
+from .errors import invalid
 from .query import DEFAULT_LIMIT, InstancesQuery, VersionsQuery
 from .routing import NO_BODY, AnyRoute, Call, Route
 
 
 async def get_service_instance_versions(call: Call[None, VersionsQuery]) -> ServiceVersions:
-    """Tell which version each instance of a service runs, and how many run each."""
-    return await call.deps.store.service_versions(call.name, include_stopped=call.query.include_stopped)
+    """Tell which version each instance of a service runs, and how many run each.
+
+    With `at` it is told what ran at that time, from the version history alone: an instance with something
+    installed counts as `running`, one without as `stopped`, and none as `error`. Those are listed that had an
+    entry in their history by then, were not retired by then and were of this service then."""
+    at, include_stopped = call.query.at, call.query.include_stopped
+    if at is None:
+        return await call.deps.store.service_versions(call.name, include_stopped=include_stopped)
+    _check_kept(at, call.deps)
+    return await call.deps.store.service_versions_at(call.name, at, include_stopped=include_stopped)
+
+
+def _check_kept(at: datetime, deps: ApiDeps) -> None:
+    """Raises ApiError for a time of which the history is no longer whole."""
+    if deps.history_kept is None:
+        return
+    since = deps.clock.now() - deps.history_kept
+    if at < since:
+        raise invalid([FieldError(pointer="at", detail=f"history is kept from {format_time(since)} on")])
 
 
 async def get_service_instances(call: Call[None, InstancesQuery]) -> ServiceInstances:

@@ -49,7 +49,7 @@ async def read_status(
     Safe to cancel."""
     wait_s = wait_seconds(query.wait)
     if wait_s > 0:
-        if len(deps.bulletin) >= deps.max_waiters:
+        if len(deps.bulletin) - len(deps.streams) >= deps.max_waiters:
             raise ApiError(
                 ErrorType.TOO_MANY_REQUESTS,
                 f"cannot wait: {deps.max_waiters} calls are waiting already; ask without wait, or later",

@@ -4,18 +4,30 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import ColumnElement, FromClause, func, insert, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.lineage import Lived, Release, previous_good
-from controller.core.refusals import UnknownInstanceError
+from controller.core.refusals import UnknownInstanceError, UnknownServiceError
 from controller.core.task import Task
-from releasehand.model import HistoryAction, HistoryEntry, HistoryStatus, OperationKind, VersionHistory
+from releasehand.model import (
+    HistoryAction,
+    HistoryEntry,
+    HistoryStatus,
+    InstanceStatus,
+    InstanceVersion,
+    OperationKind,
+    ServiceVersions,
+    VersionHistory,
+)
 
 from .tables import HISTORY, INSTANCE
 from .tasks import chunks
 
-ACTIONS = {OperationKind.DEPLOYMENT: HistoryAction.DEPLOY, OperationKind.ROLLBACK: HistoryAction.ROLLBACK}
+ACTIONS = {
+    OperationKind.DEPLOYMENT: HistoryAction.DEPLOY,
+    OperationKind.ROLLBACK: HistoryAction.ROLLBACK,
+}
 
 
 async def append(conn: AsyncConnection, entries: Sequence[dict[str, Any]]) -> None:
@@ -105,3 +117,78 @@ async def read(conn: AsyncConnection, instance_id: str, *, limit: int, offset: i
         for version, action, operation_id, at, status in rows
     ]
     return VersionHistory(instance_id=instance_id, service=service, history=entries, total=total)
+
+
+def _newest_live(instance_id: ColumnElement[str], of: FromClause, at: datetime | None) -> ColumnElement[int]:
+    """The id of the entry that says what was live on an instance of `of` at a time, or now.
+
+    Every entry that succeeded says so, whatever its action: the newest one counts."""
+    entry = HISTORY.alias("entry")
+    statement = select(entry.c.id).where(
+        entry.c.instance_id == instance_id, entry.c.status == HistoryStatus.SUCCESS
+    )
+    if at is not None:
+        statement = statement.where(entry.c.at <= at)
+    newest = statement.order_by(entry.c.at.desc(), entry.c.id.desc()).limit(1)
+    return newest.correlate(of).scalar_subquery()
+
+
+async def read_live(conn: AsyncConnection, instance_ids: Iterable[str]) -> dict[str, Release]:
+    """What is live on each instance as its history tells it; one without history is left out."""
+    newest = HISTORY.c.id == _newest_live(INSTANCE.c.instance_id, INSTANCE, None)
+    joined = INSTANCE.join(HISTORY, newest)
+    live = select(HISTORY.c.instance_id, HISTORY.c.version, HISTORY.c.sha256).select_from(joined)
+    found: dict[str, Release] = {}
+    for piece in chunks(sorted(set(instance_ids))):
+        for row in await conn.execute(live.where(INSTANCE.c.instance_id.in_(piece))):
+            found[row.instance_id] = Release(row.version, row.sha256)
+    return found
+
+
+async def read_versions_at(
+    conn: AsyncConnection, service: str, at: datetime, *, include_stopped: bool
+) -> ServiceVersions:
+    """What ran at a time, told by the history alone: an instance on which nothing was live is `stopped`,
+    every other one counts as `running`; `last_updated` is since when.
+
+    An instance is left out before its first entry, from the time on at which it was retired, and while it was
+    another service's. Raises UnknownServiceError for a service that never had an instance."""
+    candidates = union(
+        select(INSTANCE.c.instance_id).where(INSTANCE.c.service == service),
+        select(HISTORY.c.instance_id).where(HISTORY.c.service == service),
+    ).subquery("candidate")
+    joined = candidates.join(INSTANCE, INSTANCE.c.instance_id == candidates.c.instance_id).join(
+        HISTORY, HISTORY.c.id == _newest_live(candidates.c.instance_id, candidates, at)
+    )
+    listed = or_(INSTANCE.c.retired_at.is_(None), INSTANCE.c.retired_at > at)
+    statement = (
+        select(HISTORY.c.instance_id, HISTORY.c.version, HISTORY.c.at)
+        .select_from(joined)
+        .where(HISTORY.c.service == service, listed)
+        .order_by(HISTORY.c.instance_id)
+    )
+    rows = (await conn.execute(statement)).all()
+    if not rows and (await conn.execute(select(candidates).limit(1))).first() is None:
+        raise UnknownServiceError(service)
+    shown = [_version_at(*row) for row in rows if row.version or include_stopped]
+    summary: dict[str, int] = {}
+    for one in shown:
+        summary[one.version] = summary.get(one.version, 0) + 1
+    return ServiceVersions(
+        service=service,
+        instances=shown,
+        version_summary=summary,
+        total_instances=len(shown),
+        updated_at=max((one.last_updated for one in shown), default=at),
+        at=at,
+    )
+
+
+def _version_at(instance_id: str, version: str, since: datetime) -> InstanceVersion:
+    return InstanceVersion(
+        instance_id=instance_id,
+        version=version,
+        status=InstanceStatus.RUNNING if version else InstanceStatus.STOPPED,
+        last_updated=since,
+        status_reason="" if version else "nothing_installed",
+    )

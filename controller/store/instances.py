@@ -63,6 +63,22 @@ _DRIFTED: Final[ColumnElement[bool]] = and_(
 )
 
 
+DETAILS: Final = (
+    INSTANCE.c.instance_id,
+    AGENT.c.host,
+    INSTANCE.c.port,
+    STATUS.label("status"),
+    INSTANCE.c.active_version.label("version"),
+    AGENT.c.last_heartbeat_at.label("last_heartbeat"),
+    INSTANCE.c.facts.label("metadata"),
+    REASON.label("status_reason"),
+    INSTANCE.c.agent_id,
+    INSTANCE.c.expected_version,
+    _DRIFTED.label("drifted"),
+)
+"""What is told of an instance where each is told of by itself."""
+
+
 def _listed(*columns: Any) -> Select[Any]:
     """Instances that are not retired, with their agents."""
     joined = INSTANCE.join(AGENT, AGENT.c.agent_id == INSTANCE.c.agent_id)
@@ -115,27 +131,16 @@ async def read_instances(
     total = (await conn.execute(_listed(func.count()).where(*conditions))).scalar_one()
     if not total and not await service_exists(conn, service):
         raise UnknownServiceError(service)
-    statement = _listed(
-        INSTANCE.c.instance_id,
-        AGENT.c.host,
-        INSTANCE.c.port,
-        STATUS.label("status"),
-        INSTANCE.c.active_version.label("version"),
-        AGENT.c.last_heartbeat_at.label("last_heartbeat"),
-        INSTANCE.c.facts.label("metadata"),
-        REASON.label("status_reason"),
-        INSTANCE.c.agent_id,
-        INSTANCE.c.expected_version,
-        _DRIFTED.label("drifted"),
-    )
+    statement = _listed(*DETAILS)
     page = statement.where(*conditions).order_by(INSTANCE.c.instance_id).limit(limit).offset(offset)
-    found = [_instance(dict(row)) for row in (await conn.execute(page)).mappings()]
+    found = [Instance.model_validate(to_details(dict(row))) for row in (await conn.execute(page)).mappings()]
     return ServiceInstances(service=service, instances=found, total=total, limit=limit, offset=offset)
 
 
-def _instance(row: dict[str, Any]) -> Instance:
+def to_details(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an Instance from a row of DETAILS."""
     drift = Drift(expected=row["expected_version"], found=row["version"]) if row["drifted"] else None
-    return Instance.model_validate(row | {"drift": drift})
+    return row | {"drift": drift}
 
 
 async def count(conn: AsyncConnection) -> InstanceCounts:

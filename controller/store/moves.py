@@ -9,9 +9,10 @@ from typing import Any, Final
 from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.core.lineage import Release, is_same
 from controller.core.task import Task, TaskMove
 from releasehand.model import FailureCode, HistoryAction, HistoryStatus, OperationKind, Phase, Status
-from shared.frames import AttemptEnd, Move
+from shared.frames import Move
 
 from . import events, history, operations, sources, tasks
 from .operations import OperationName
@@ -22,6 +23,7 @@ _HISTORY_STATUS: Final = {
     Status.CANCELLED: HistoryStatus.CANCELLED,
     Status.FAILED: HistoryStatus.FAILED,
 }
+_NOTHING: Final = Release("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ async def apply(conn: AsyncConnection, changes: Sequence[Change], now: datetime)
         return Changed()
     await tasks.move(conn, _merged(changes))
     await events.append(conn, await _events(conn, changes, now))
-    await history.append(conn, _history(changes, now))
+    await history.append(conn, await _history(conn, changes, now))
     await _update_instances(conn, changes, now)
     await sources.remember(conn, _deployed(changes), now)
     names = await operations.settle(conn, {change.move.after.operation for change in changes}, now)
@@ -92,16 +94,31 @@ async def _events(conn: AsyncConnection, changes: Sequence[Change], now: datetim
     return rows
 
 
-def _history(changes: Iterable[Change], now: datetime) -> list[dict[str, Any]]:
-    """One entry for each ended task that was dispatched, and one where the host went back on its own."""
+async def _history(conn: AsyncConnection, changes: Sequence[Change], now: datetime) -> list[dict[str, Any]]:
+    """One entry for each ended task that was dispatched, one where the host went back on its own, and one
+    where it has something else live than the history says."""
+    doubtful = [
+        c.move.after.instance_id
+        for c in changes
+        if c.report is not None and c.report.end is not None
+        if c.report.entered not in {Phase.DONE, Phase.REVERTED}
+    ]
+    live = await history.read_live(conn, doubtful) if doubtful else {}
     entries = []
     for change in changes:
         task, end = change.move.after, change.report.end if change.report else None
         ended_now = change.move.before.is_open and not task.is_open
         if task.attempt and (ended_now or change.late):
             entries.append(history.of_task(task, _status(change), end.sha256 if end else "", now))
-        if end is not None and change.report is not None and change.report.entered is Phase.REVERTED:
-            entries.append(_change_entry(task, end, HistoryAction.REVERT, now))
+        if end is None or change.report is None:
+            continue
+        name, found = task.instance_id, Release(end.active.version, end.active.sha256)
+        change_of = (name, task.service, found.version, found.sha256)
+        if change.report.entered is Phase.REVERTED:
+            entries.append(history.of_change(*change_of, HistoryAction.REVERT, now, task.operation_id))
+        elif change.report.entered is not Phase.DONE and not is_same(found, live.get(name, _NOTHING)):
+            entries.append(history.of_change(*change_of, HistoryAction.DRIFT, now))
+        live[name] = found
     return entries
 
 
@@ -113,13 +130,6 @@ def _status(change: Change) -> HistoryStatus:
     if task.error_code is FailureCode.OUTCOME_UNKNOWN:
         return HistoryStatus.UNKNOWN
     return _HISTORY_STATUS[task.status]
-
-
-def _change_entry(task: Task, end: AttemptEnd, action: HistoryAction, now: datetime) -> dict[str, Any]:
-    active = end.active
-    return history.of_change(
-        task.instance_id, task.service, active.version, active.sha256, action, now, task.operation_id
-    )
 
 
 async def _update_instances(conn: AsyncConnection, changes: Iterable[Change], now: datetime) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import Table, text
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -59,6 +59,7 @@ from . import (
     moves,
     operations,
     ownership,
+    pruning,
     queue,
     reports,
     stats,
@@ -66,6 +67,8 @@ from . import (
 )
 from .engine import Database, StaleMoveError, carry_through, make_directory
 from .schema import migrate
+from .tables import EVENT, HISTORY
+from .views import Views
 
 TRIES: Final = 5
 EXPIRE_BATCH: Final = 1_000
@@ -89,12 +92,13 @@ async def open_store(url: str, clock: Clock, *, checkpoint: Checkpoint = pass_by
     return store
 
 
-class Store:
+class Store(Views):
     """Everything here may raise StoreUnavailableError; a write that raised is undone, or it was committed and
     the answer was lost: every write is safe to repeat, and every call to cancel (it ends first)."""
 
     def __init__(self, database: Database, clock: Clock, checkpoint: Checkpoint = pass_by) -> None:
-        self._database, self._clock, self._checkpoint = database, clock, checkpoint
+        super().__init__(database)
+        self._clock, self._checkpoint = clock, checkpoint
 
     async def close(self) -> None:
         """Let go of the database; running calls end first."""
@@ -123,13 +127,6 @@ class Store:
             return result
 
         return await carry_through(write())
-
-    async def _read(self, look: Callable[[AsyncConnection], Awaitable[ResultT]]) -> ResultT:
-        async def read() -> ResultT:
-            async with self._database.read() as conn:
-                return await look(conn)
-
-        return await carry_through(read())
 
     # what schedulers ask for
 
@@ -330,6 +327,24 @@ class Store:
     async def find_silent(self, before: datetime) -> dict[str, tuple[int, Presence]]:
         """Agents that nobody has heard since `before` and that are not recorded as offline yet."""
         return await self._read(lambda conn: agents.silent_since(conn, before))
+
+    async def prune_events(self, before: datetime, after: int) -> tuple[int, int | None]:
+        """Remove some old events from a place on; how many, and where to go on."""
+        found = await self._read(lambda conn: pruning.find_old_events(conn, before, after))
+        await self._remove(EVENT, found.doomed)
+        return len(found.doomed), found.following
+
+    async def prune_history(self, before: datetime, after: str) -> tuple[int, str | None]:
+        """Remove old entries that nothing needs of some instances; how many, and where to go on."""
+        found = await self._read(lambda conn: pruning.find_old_history(conn, before, after))
+        await self._remove(HISTORY, found.doomed)
+        return len(found.doomed), found.following
+
+    async def _remove(self, table: Table, ids: Sequence[int]) -> None:
+        """In short transactions."""
+        for start in range(0, len(ids), pruning.DELETED_TOGETHER):
+            piece = ids[start : start + pruning.DELETED_TOGETHER]
+            await self._write(lambda conn, now, piece=piece: pruning.remove(conn, table, piece))  # type: ignore[misc]
 
     async def count_agents(self) -> dict[Presence, int]:
         """How many agents there are in each presence."""

@@ -80,6 +80,9 @@ class OperationRow(Row, table=True):
         UniqueConstraint("kind", "operation_id"),
         UniqueConstraint("caller", "idempotency_key"),
         Index("ix_operation_kind_ended_at", "kind", "ended_at", "status"),
+        Index("ix_operation_kind_accepted_at", "kind", "accepted_at", "id"),
+        Index("ix_operation_kind_service", "kind", "service", "accepted_at", "id"),
+        Index("ix_operation_kind_status", "kind", "status", "accepted_at", "id"),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Number)
@@ -166,7 +169,10 @@ class EventRow(Row, table=True):
     """The release log: every state change and every phase, with a start and an end."""
 
     __tablename__ = "event"
-    __table_args__ = (Index("ix_event_operation", "operation", "id"),)
+    __table_args__ = (
+        Index("ix_event_operation", "operation", "id"),
+        Index("ix_event_operation_instance", "operation", "instance_id", "id"),
+    )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Number)
     at: datetime = _time()
@@ -188,7 +194,11 @@ class HistoryRow(Row, table=True):
     """What ran on an instance: one entry per ended task that was dispatched and one per unplanned change."""
 
     __tablename__ = "version_history"
-    __table_args__ = (Index("ix_version_history_instance_id", "instance_id", "id"),)
+    __table_args__ = (
+        Index("ix_version_history_instance_id", "instance_id", "id"),
+        Index("ix_version_history_live", "instance_id", "status", "at", "id"),
+        Index("ix_version_history_service", "service", "instance_id"),
+    )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Number)
     instance_id: str

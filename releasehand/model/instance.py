@@ -13,13 +13,16 @@ class InstanceVersion(Answer):
 
 
 class ServiceVersions(Answer):
-    """`version_summary` and `total_instances` count what is listed; no version counts under ""."""
+    """`version_summary` and `total_instances` count what is listed; no version counts under "".
+
+    With `at` it is told what ran then; null means now."""
 
     service: str
     instances: list[InstanceVersion]
     version_summary: dict[str, int]
     total_instances: int
     updated_at: Time
+    at: Time | None = None
 
 
 class Drift(Answer):

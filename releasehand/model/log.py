@@ -67,3 +67,11 @@ class ReleaseLog(Answer):
     events: list[ReleaseEvent] = Field(default_factory=list)
     next_after: int
     has_more: bool
+
+
+class EndOfLog(Answer):
+    """The last word of a stream: the operation has ended, and all of its log was sent."""
+
+    deploy_id: str = ""
+    rollback_id: str = ""
+    status: Status

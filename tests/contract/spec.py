@@ -33,6 +33,13 @@ BEYOND: Final[dict[str, tuple[str, str]]] = {
     "RetryFailed": ("POST", "/v1/deployment/{deploy_id}/retry-failed"),
     "RetireInstance": ("DELETE", "/v1/instance/{instance_id}"),
     "MoveInstance": ("POST", "/v1/instance/{instance_id}/move"),
+    "GetDeploymentEvents": ("GET", "/v1/deployment/{deploy_id}/events"),
+    "GetRollbackEvents": ("GET", "/v1/rollback/{rollback_id}/events"),
+    "ListDeployments": ("GET", "/v1/deployment"),
+    "ListRollbacks": ("GET", "/v1/rollback"),
+    "ListServices": ("GET", "/v1/service"),
+    "ListInstances": ("GET", "/v1/instance"),
+    "ListAgents": ("GET", "/v1/agent"),
 }
 """What is served beside the functions of both documents."""
 """The documents describe Go functions; only the version history has a URL of its own there."""

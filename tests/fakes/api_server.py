@@ -12,7 +12,8 @@ from controller.bulletin import Bulletin
 from controller.store import Changed
 from releasehand.model import ComponentStatus, HealthStatus, SystemHealth
 from shared.clock import Clock, SystemClock
-from tests.fakes.api_store import NOON, FakeStore
+from tests.fakes.api_operation import NOON
+from tests.fakes.api_store import FakeStore
 
 TOKEN = "a-token-of-the-scheduler"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

@@ -3,7 +3,7 @@ out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from controller.core.acceptance import (
@@ -19,6 +19,7 @@ from controller.core.acceptance import (
 )
 from controller.core.destination import choose_releases, choose_targets
 from controller.core.forecast import Candidate, Situation, foresee
+from controller.core.lists import LogPage
 from controller.core.refusals import (
     AlreadyEndedError,
     DeployIdConflictError,
@@ -53,7 +54,7 @@ from releasehand.model import (
     OperationKind,
     Period,
     Presence,
-    Progress,
+    ReleaseLog,
     RetireResult,
     RetryFailedParams,
     RollbackResult,
@@ -63,32 +64,18 @@ from releasehand.model import (
     ServiceVersions,
     Status,
     SystemStats,
-    TaskStatus,
     VersionHistory,
 )
 from shared.frames import Active, Kept
 from shared.source import Holding
+from tests.fakes.api_lists import FakeLists
+from tests.fakes.api_operation import NOON, Operation, Params, progress_of, tasks_of
 
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ResultT = TypeVar("ResultT")
-Params = DeployParams | InstanceRollbackParams | BatchRollbackParams
 
 
 @dataclass
-class Operation:
-    kind: OperationKind
-    operation_id: str
-    params: Params
-    service: str
-    version: str
-    instances: Sequence[str]
-    caller: str
-    status: Status = Status.PENDING
-    cancelled_at: datetime | None = None
-
-
-@dataclass
-class FakeStore:
+class FakeStore(FakeLists):
     """Has one service, `user-service`, with `instance-1` to `instance-3` on v1.0.0. `raises` is raised by
     each call."""
 
@@ -97,8 +84,6 @@ class FakeStore:
     )
     operations: dict[tuple[OperationKind, str], Operation] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    calls: list[tuple[object, ...]] = field(default_factory=list)
-    raises: Exception | None = None
     force_ends: list[tuple[OperationKind, str]] = field(default_factory=list)  # by the next forced rollback
 
     def end(self, kind: OperationKind, operation_id: str, status: Status = Status.COMPLETED) -> None:
@@ -226,8 +211,8 @@ class FakeStore:
             service=operation.service,
             version=operation.version,
             status=operation.status,
-            progress=_progress(operation),
-            instances=_tasks(operation, page),
+            progress=progress_of(operation),
+            instances=tasks_of(operation, page),
             started_at=NOON,
             updated_at=NOON,
         )
@@ -242,8 +227,8 @@ class FakeStore:
             target_version=operation.version,
             rollback_type=RollbackType.INSTANCE if single else RollbackType.BATCH,
             status=operation.status,
-            progress=_progress(operation),
-            instances=_tasks(operation, page),
+            progress=progress_of(operation),
+            instances=tasks_of(operation, page),
             started_at=NOON,
             completed_at=None,
             updated_at=NOON,
@@ -328,6 +313,28 @@ class FakeStore:
                 return service
         raise UnknownInstanceError([instance_id])
 
+    async def service_versions_at(
+        self, service: str, at: datetime, *, include_stopped: bool
+    ) -> ServiceVersions:
+        self._note("service_versions_at", service, at, include_stopped)
+        now = await self.service_versions(service, include_stopped=include_stopped)
+        return now.model_copy(update={"at": at})
+
+    async def release_log(self, kind: OperationKind, operation_id: str, page: LogPage) -> ReleaseLog:
+        self._note("release_log", kind, operation_id, page)
+        operation = self._find(kind, operation_id)
+        listed = [event for event in operation.log if event.id > page.after]
+        listed = [event for event in listed if page.instance_id in {"", event.instance_id}]
+        events = listed[: page.limit]
+        name = "deploy_id" if kind is OperationKind.DEPLOYMENT else "rollback_id"
+        return ReleaseLog(
+            **{name: operation_id},
+            status=operation.status,
+            events=events,
+            next_after=events[-1].id if events else page.after,
+            has_more=len(listed) > page.limit,
+        )
+
     async def system_stats(self, period: Period) -> SystemStats:
         self._note("system_stats", period)
         none = OperationCounts(total=0, success=0, failed=0, success_rate=0.0)
@@ -338,11 +345,6 @@ class FakeStore:
             instances=InstanceCounts(total=3, healthy=3, unhealthy=0),
             timestamp=NOON,
         )
-
-    def _note(self, *call: object) -> None:
-        self.calls.append(call)
-        if self.raises is not None:
-            raise self.raises
 
     def _service(self, service: str) -> dict[str, str]:
         if service not in self.services:
@@ -409,34 +411,3 @@ def _candidate(version: str) -> Candidate:
     release = Kept(release=version, version=version, sha256="a" * 64, good=True)
     active = Active(release=version, version=version, sha256=release.sha256)
     return Candidate(Holding(active, [release]), Presence.ONLINE, outcome_unknown=False)
-
-
-def _progress(operation: Operation) -> Progress:
-    total = len(operation.instances)
-    return Progress(
-        total=total,
-        completed=total if operation.status is Status.COMPLETED else 0,
-        failed=total if operation.status is Status.FAILED else 0,
-        pending=0 if operation.status in ENDED else total,
-        cancelled=total if operation.status is Status.CANCELLED else 0,
-    )
-
-
-def _tasks(operation: Operation, page: InstancePage) -> list[TaskStatus]:
-    listed = [
-        TaskStatus(
-            instance_id=name,
-            status=operation.status,
-            version="v1.0.0",
-            current_version="v1.0.0",
-            target_version=operation.version,
-            started_at=None,
-            completed_at=None,
-            updated_at=NOON,
-            error_message="",
-        )
-        for name in operation.instances
-        if page.status in {None, operation.status}
-    ]
-    end = None if page.limit is None else page.offset + page.limit
-    return listed[page.offset : end]

@@ -1,8 +1,10 @@
 """Which release an instance had before its present one, told by its history."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from controller.core.lineage import Lived, Release, previous_good
+from controller.core.lineage import Lived, Release, find_needed, previous_good
 from releasehand.model import HistoryAction, HistoryStatus
 
 
@@ -141,3 +143,30 @@ def test_where_everything_was_removed_by_hand_the_newest_good_release_is_the_pre
 def test_what_is_deployed_where_everything_was_removed_stands_on_what_was_there() -> None:
     assert previous(deploy("v1"), deploy("v2"), drift(""), deploy("v3")) == "v2"
     assert previous(deploy("v1"), deploy("v2"), drift(""), rollback("v2")) == "v1"
+
+
+HISTORIES = st.lists(
+    st.builds(
+        lived,
+        st.sampled_from(HistoryAction),
+        st.sampled_from(["v1", "v2", "v3", "v4", ""]),
+        st.sampled_from([HistoryStatus.SUCCESS, *HistoryStatus]),
+    ),
+    max_size=20,
+)
+
+
+@given(old=HISTORIES, later=HISTORIES)
+def test_what_is_needed_of_a_history_leads_wherever_the_whole_of_it_does(
+    old: list[Lived], later: list[Lived]
+) -> None:
+    kept = [old[place] for place in sorted(find_needed(old, keep=len(old) or 1))]
+    for length in range(len(later) + 1):
+        assert previous_good(kept + later[:length]) == previous_good(old + later[:length])
+
+
+@given(old=HISTORIES)
+def test_two_releases_are_enough_to_go_back_once(old: list[Lived]) -> None:
+    needed = find_needed(old, keep=2)
+    assert previous_good([old[place] for place in sorted(needed)]) == previous_good(old)
+    assert len(needed) <= 3

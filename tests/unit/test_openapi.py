@@ -76,6 +76,7 @@ def test_an_operation_names_all_its_parameters(route: AnyRoute) -> None:
     wanted = {("query", name) for name in route.query.model_fields}
     wanted |= {("path", name) for name in re.findall(r"{(\w+)}", route.path)}
     wanted |= {("header", "Idempotency-Key")} if route.takes_idempotency_key else set()
+    wanted |= {("header", "Last-Event-ID")} if route.stream else set()
     assert told == wanted
 
 

@@ -229,14 +229,12 @@ async def test_reports_that_are_lost_with_a_journal_leave_no_phase_open(
 
 async def test_what_a_host_wrote_is_stored_as_safe_to_show(ledger: Ledger) -> None:
     host, [task] = await start_each(ledger, ["a"])
-    evil = (
-        "\x1b[2Jgone\x00\u202e https://p.example/x.tar.gz?X-Signature=secret&a=b \r\n\tGET HTTPS://u/?tok=en"
-    )
+    evil = "\x1b[2Jgone\u202e https://p.example/x.tar.gz?X-Signature=secret&a=b \r\n\tGET HTTPS://u/?tok=en"
     await host.work(
         task, [O.OK, O.FAILED], ended("v1", FailureCode.ARCHIVE_REFUSED, message=evil, log_tail=evil)
     )
     shown = [row["message"] for row in await ledger.rows(EVENT) if row["message"]]
     assert not [text for text in shown if "secret" in text or "tok=en" in text]
     tails = [row["message"] for row in await ledger.rows(EVENT) if row["event"] == K.LOG_TAIL]
-    assert tails == ["\\x1b[2Jgone\\x00\\u202e https://p.example/x.tar.gz?… \\r\n\tGET HTTPS://u/?…"]
+    assert tails == ["\\x1b[2Jgone\\u202e https://p.example/x.tar.gz?… \\r\n\tGET HTTPS://u/?…"]
     assert all(text.isprintable() for text in shown if text not in tails)

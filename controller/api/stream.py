@@ -1,0 +1,126 @@
+"""A release log as server-sent events (HTML Living Standard, 9.2): what is there, then what comes.
+
+Each stream holds one page of the log at most and no connection to the database while it writes. A reader that
+does not take what it is sent is cut off; it can go on from its last id."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Final
+
+from aiohttp import web
+
+from controller.bulletin import Subscription
+from controller.core.lists import LogPage
+from controller.core.refusals import StoreUnavailableError
+from releasehand.model import ENDED, EndOfLog, OperationKind, ReleaseEvent, ReleaseLog
+from shared.logs import get_log
+
+from .deps import ApiDeps
+from .middleware import standard_headers
+
+MEDIA_TYPE: Final = "text/event-stream"
+PAGE: Final = 50
+"""Events that are held for one reader; a host's log tail has up to 64 Ki characters."""
+PAUSE_S: Final = 0.2
+"""Between two looks for one reader: a busy operation changes many times a second."""
+RECONNECT_MS: Final = 2_000
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+_RANGE: Final = re.compile(r"\s*([^\s;,]+)\s*(?:;[^,]*?\bq\s*=\s*([0-9.]+))?[^,]*")
+
+log = get_log(__name__)
+
+
+class SlowReaderError(Exception):
+    """It did not take what it was sent for too long."""
+
+
+def asks_for_stream(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110, 12.5.1) names event streams, and JSON not before them."""
+    weights = {name.lower(): _weight(weight) for name, weight in _RANGE.findall(accept)}
+    stream = weights.get(MEDIA_TYPE, 0.0)
+    return stream > 0 and stream >= weights.get("application/json", 0.0)
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text or 1)
+    except ValueError:
+        return 0.0
+
+
+async def stream_log(
+    deps: ApiDeps, request: web.Request, kind: OperationKind, operation_id: str, page: LogPage, caller: str
+) -> web.StreamResponse:
+    """Send the log until the operation has ended, the reader is gone, or the controller stops.
+
+    Raises UnknownOperationError, and ApiError when too many streams are open, before anything is sent."""
+    page = replace(page, limit=PAGE)
+    with deps.streams.take(caller), deps.bulletin.subscribe(kind, operation_id) as news:
+        first = await deps.store.release_log(kind, operation_id, page)
+        response = web.StreamResponse(headers=standard_headers(request))
+        response.content_type = MEDIA_TYPE
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would keep it back
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        try:
+            async for chunk in _tell(deps, kind, operation_id, page, first, news):
+                await _send(response, chunk, deps.slow_reader_s)
+        except SlowReaderError:
+            log.warning("slow reader was cut off", caller=caller, operation_id=operation_id)
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass  # the reader went away
+        except StoreUnavailableError as exc:  # the reader comes back with its last id
+            log.warning("stream was ended", operation_id=operation_id, reason=str(exc))
+    return response
+
+
+async def _tell(
+    deps: ApiDeps,
+    kind: OperationKind,
+    operation_id: str,
+    page: LogPage,
+    told: ReleaseLog,
+    news: Subscription,
+) -> AsyncIterator[bytes]:
+    """The bytes of the stream, as they come."""
+    yield b"retry: %d\n\n" % RECONNECT_MS
+    while True:
+        for event in told.events:
+            yield _frame(event)
+        if not told.has_more:
+            if told.status in ENDED:
+                yield _end(told)
+                return
+            if deps.bulletin.closed:
+                return
+            if await news.wait(deps.keep_alive_s):
+                await deps.clock.sleep(PAUSE_S)
+            else:
+                yield KEEP_ALIVE  # and a look: a lost notice costs seconds, never an event
+        page = replace(page, after=told.next_after)
+        told = await deps.store.release_log(kind, operation_id, page)
+
+
+def _frame(event: ReleaseEvent) -> bytes:
+    """JSON has no line ends in it."""
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+
+
+def _end(told: ReleaseLog) -> bytes:
+    """Without an id: who comes back after it is told it again."""
+    end = EndOfLog(deploy_id=told.deploy_id, rollback_id=told.rollback_id, status=told.status)
+    return f"event: end_of_log\ndata: {end.model_dump_json()}\n\n".encode()
+
+
+async def _send(response: web.StreamResponse, chunk: bytes, limit_s: float) -> None:
+    """Returns once there is room for more. Raises SlowReaderError, ConnectionError."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await response.write(chunk)
+    except TimeoutError:
+        raise SlowReaderError from None

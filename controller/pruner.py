@@ -1,0 +1,79 @@
+"""Removes old events and old history now and then, a little at a time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol, TypeVar
+
+from controller.core.refusals import StoreUnavailableError
+from shared.clock import Clock
+from shared.logs import get_log
+
+FIRST_AFTER_S: Final = 60.0
+EVERY_S: Final = 3_600.0
+PAUSE_S: Final = 0.1
+"""Between two steps: whoever wants to write has its turn."""
+
+log = get_log(__name__)
+
+PlaceT = TypeVar("PlaceT", int, str)
+
+
+class PruneStore(Protocol):
+    """What can be removed. Each call looks at some rows from a place on, and returns how many it removed and
+    where to go on, None at the end."""
+
+    async def prune_events(self, before: datetime, after: int) -> tuple[int, int | None]: ...
+
+    async def prune_history(self, before: datetime, after: str) -> tuple[int, str | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long events of ended operations and entries of the version history stay; None means for ever."""
+
+    events: timedelta | None = None
+    history: timedelta | None = None
+
+
+class Pruner:
+    """One for each controller; several may run, for what is gone is gone."""
+
+    def __init__(self, store: PruneStore, retention: Retention, clock: Clock) -> None:
+        self._store, self._retention, self._clock = store, retention, clock
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._clock.sleep(FIRST_AFTER_S)
+        while True:
+            try:
+                await self.prune()
+            except StoreUnavailableError as exc:
+                log.warning("pruning was put off", reason=str(exc))
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the controller: it is told, and tried again
+                log.crash("pruning met a bug")
+            await self._clock.sleep(EVERY_S)
+
+    async def prune(self) -> None:
+        """One round over all that is too old. Safe to cancel and to repeat."""
+        now = self._clock.now()
+        events = history = 0
+        if self._retention.events is not None:
+            events = await self._walk(self._store.prune_events, now - self._retention.events, 0)
+        if self._retention.history is not None:
+            history = await self._walk(self._store.prune_history, now - self._retention.history, "")
+        if events or history:
+            log.info("old rows were removed", events=events, history=history)
+
+    async def _walk(
+        self,
+        step: Callable[[datetime, PlaceT], Awaitable[tuple[int, PlaceT | None]]],
+        before: datetime,
+        start: PlaceT,
+    ) -> int:
+        removed, place = await step(before, start)
+        while place is not None:
+            await self._clock.sleep(PAUSE_S)
+            more, place = await step(before, place)
+            removed += more
+        return removed
