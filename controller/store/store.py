@@ -144,7 +144,7 @@ class Store(Views):
             order = order_deployment(wanted)
             return await acceptance.accept(conn, order, caller=caller, idempotency_key=None, now=now)
 
-        return _deploy_result(await self._write(accept))
+        return _deploy_result(await self._write(accept, "retry"))
 
     async def accept_instance_rollback(
         self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
@@ -233,12 +233,14 @@ class Store(Views):
     async def retire_instance(self, instance_id: str) -> tuple[RetireResult, moves.Changed]:
         """Out of lists and figures on return; a repeated call answers the first. Raises
         UnknownInstanceError."""
-        return await self._write(lambda conn, now: ownership.retire_by_hand(conn, instance_id, now))
+        return await self._write(lambda conn, now: ownership.retire_by_hand(conn, instance_id, now), "retire")
 
     async def move_instance(self, instance_id: str, agent_id: str) -> tuple[MoveResult, str]:
         """The new owner's on return; and the agent whose it was. Raises UnknownInstanceError,
         UnknownAgentError, InstanceBusyError."""
-        return await self._write(lambda conn, now: ownership.move(conn, instance_id, agent_id, now))
+        return await self._write(
+            lambda conn, now: ownership.move(conn, instance_id, agent_id, now), "hand-over"
+        )
 
     async def system_stats(self, period: Period) -> SystemStats:
         """The figures as of now."""

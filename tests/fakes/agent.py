@@ -82,6 +82,7 @@ class FakeAgent:
         self._attempts: dict[str, Attempt] = {}
         self._generations: dict[str, int] = {}
         self._journal: list[Move] = []
+        self._forgotten = 0  # what was acknowledged is told no more, whatever a controller has lost
         self._session: Session | None = None
         self._socket: ClientConnection | None = None
         self._changed = asyncio.Condition()
@@ -223,7 +224,7 @@ class FakeAgent:
             jitter=lambda: 0.5,
             heartbeat=self._heartbeat,
         )
-        self._report(self._journal[welcome.acked :])
+        self._report(self._journal[max(welcome.acked, self._forgotten) :])
 
     async def _write(self, socket: ClientConnection) -> None:
         while True:
@@ -278,7 +279,7 @@ class FakeAgent:
     def _act(self, frame: AgentFrame | ControllerFrame) -> None:
         match frame:
             case Ack(upto=upto):
-                self.acked = upto
+                self.acked = self._forgotten = upto
             case Execute() | Cancel() if self.drops_commands:
                 self.drops_commands -= 1
             case Execute():

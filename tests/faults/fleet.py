@@ -80,13 +80,15 @@ class Fleet:
             return False
         return True
 
-    async def ask(self, path: str, body: dict[str, Any], key: str = "") -> dict[str, Any]:
+    async def ask(
+        self, path: str, body: dict[str, Any] | None, key: str = "", *, method: str = "POST"
+    ) -> dict[str, Any]:
         """One call as a scheduler makes it: sent again until it is answered. Returns the answer's data."""
         headers = {"Authorization": f"Bearer {TOKEN}"} | ({"Idempotency-Key": key} if key else {})
         async with asyncio.timeout(_BACK_WITHIN_S), aiohttp.ClientSession(headers=headers) as session:
             while True:
                 try:
-                    async with session.post(f"{self.address.api}{path}", json=body) as answer:
+                    async with session.request(method, f"{self.address.api}{path}", json=body) as answer:
                         tree = await answer.json()
                         if answer.status == 200:
                             data: dict[str, Any] = tree["data"]

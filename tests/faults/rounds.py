@@ -11,10 +11,11 @@ from tests.fakes.waiting import until_told
 from tests.faults.fleet import SERVICE, Fleet, make_agent, new_key
 
 PER_AGENT: Final = 3
-PER_ROUND: Final = 5
+PER_ROUND: Final = 6
 """Operations of one round."""
 _ENDS_WITHIN_S: Final = 60.0
 
+_SPARE: Final = "spare-0"
 _UNPLANNED: Final = frozenset({HistoryAction.DRIFT, HistoryAction.ADOPT, HistoryAction.REVERT})
 
 Ended = DeployStatus | RollbackStatus
@@ -22,21 +23,27 @@ Ended = DeployStatus | RollbackStatus
 
 @dataclass
 class Stage:
-    """Three hosts that work and one that was there once: `quick` always does, `slow` holds what it is told
-    to, `moody` lists one instance now and then."""
+    """Three hosts that work: `quick` always does, `slow` holds what it is told to, `moody` lists one instance
+    now and then. Two that hand an instance to each other, and one that was there once."""
 
     quick: FakeAgent = field(default_factory=lambda: make_agent("quick-host", _names("quick")))
     slow: FakeAgent = field(default_factory=lambda: make_agent("slow-host", _names("slow")))
     moody: FakeAgent = field(default_factory=lambda: make_agent("moody-host", _names("moody")))
     away: FakeAgent = field(default_factory=lambda: make_agent("away-host", ["away-0"]))
+    owner: FakeAgent = field(default_factory=lambda: make_agent("one-host", [_SPARE]))
+    heir: FakeAgent = field(default_factory=lambda: make_agent("other-host", []))
     ended: list[Ended] = field(default_factory=list)
 
     @property
     def present(self) -> list[FakeAgent]:
+        return [*self.working, self.owner, self.heir]
+
+    @property
+    def working(self) -> list[FakeAgent]:
         return [self.quick, self.slow, self.moody]
 
     def names(self) -> list[str]:
-        return [name for agent in self.present for name in agent.versions]
+        return [name for agent in self.working for name in agent.versions]
 
 
 def _names(agent: str) -> list[str]:
@@ -46,11 +53,12 @@ def _names(agent: str) -> list[str]:
 async def play(fleet: Fleet, stage: Stage, number: int) -> list[str]:
     """One round; what is wrong afterwards. The controller may die anywhere in it."""
     async with asyncio.TaskGroup() as group:
-        late = group.create_task(_deploy(fleet, f"late-{number}", ["away-0"], budget_s=1))
+        late = group.create_task(_miss_and_try_again(fleet, number))
+        group.create_task(_hand_over_and_retire(fleet, stage))
         await _cancel_what_is_held(fleet, stage, f"v{number}")
         await _supersede_what_is_held(fleet, stage, f"w{number}")
         await _list_less_and_then_all_again(fleet, stage)
-    stage.ended.append(late.result())
+    stage.ended += late.result()
     return await judge(fleet, stage)
 
 
@@ -60,7 +68,7 @@ async def _cancel_what_is_held(fleet: Fleet, stage: Stage, version: str) -> None
     stage.slow.scripts = [Script(hold=Phase.DOWNLOADING)] * len(held)
     await _order_deployment(fleet, version, stage.names())
     await stage.slow.until_in(Phase.DOWNLOADING, held)
-    for agent in stage.present:
+    for agent in stage.working:
         agent.beat()
     await fleet.ask(f"/v1/deployment/{version}/cancel", {})
     stage.ended.append(await _deployment(fleet, version))
@@ -97,9 +105,31 @@ async def _until_listed(fleet: Fleet, name: str, *, listed: bool) -> None:
     await until_told(fleet.live, lambda live: (name in live) is listed, within_s=_ENDS_WITHIN_S)
 
 
-async def _deploy(fleet: Fleet, version: str, instances: Sequence[str], budget_s: int) -> Ended:
-    await _order_deployment(fleet, version, instances, timeout=budget_s)
-    return await _deployment(fleet, version)
+async def _miss_and_try_again(fleet: Fleet, number: int) -> list[Ended]:
+    """Two deployments to a host that is away, the second of what failed of the first."""
+    late, again = f"late-{number}", f"again-{number}"
+    await _order_deployment(fleet, late, ["away-0"], timeout=1)
+    missed = await _deployment(fleet, late)
+    await fleet.ask(f"/v1/deployment/{late}/retry-failed", {"deploy_id": again})
+    return [missed, await _deployment(fleet, again)]
+
+
+async def _hand_over_and_retire(fleet: Fleet, stage: Stage) -> None:
+    """An instance is given to another host, which lists it; then it is retired by hand, and listed again."""
+    owner, heir = stage.owner, stage.heir
+    await fleet.ask(f"/v1/instance/{_SPARE}/move", {"agent_id": heir.agent_id})
+    version = owner.versions.pop(_SPARE)
+    heir.versions[_SPARE] = version
+    owner.cut()
+    heir.cut()
+    await _until_listed(fleet, _SPARE, listed=True)
+    del heir.versions[_SPARE]
+    await fleet.ask(f"/v1/instance/{_SPARE}", None, method="DELETE")
+    await _until_listed(fleet, _SPARE, listed=False)
+    heir.versions[_SPARE] = version
+    heir.cut()
+    await _until_listed(fleet, _SPARE, listed=True)
+    stage.owner, stage.heir = heir, owner
 
 
 async def _order_deployment(fleet: Fleet, version: str, instances: Sequence[str], **more: Any) -> None:

@@ -12,8 +12,9 @@ from tests.fakes.agent import Script
 from tests.fakes.postgres import NoPostgresError, Postgres, run_postgres
 from tests.fakes.waiting import until, until_told
 from tests.faults.fleet import SERVICE, TOKEN, Fleet, make_agent, new_key, run_fleet
-from tests.faults.rounds import Stage, play
+from tests.faults.rounds import Stage
 from tests.faults.tally import Tally
+from tests.faults.test_controller_points import TIMES, cross
 
 NAMES = [f"i-{number}" for number in range(6)]
 _ENDS_WITHIN_S = 60.0
@@ -69,17 +70,20 @@ async def test_a_deployment_and_a_rollback_survive_the_end_of_controller_and_ser
     tally.add("controller killed on PostgreSQL", fleet.kills, [])
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_a_whole_round_of_work_goes_the_same_way_on_postgresql(
-    postgres: Postgres, tmp_path: Path, tally: Tally
+    postgres: Postgres, tmp_path: Path, tally: Tally, all_faults: bool
 ) -> None:
-    stage = Stage()
+    """With --all-faults killed at each commit; else once."""
+    points = [f"{write}:written" for write in TIMES] if all_faults else ["move:written"]
+    stage, wrong = Stage(), []
     url = postgres.create("rounds")
     async with run_fleet(tmp_path, stage.present, away=[stage.away], database=url) as fleet:
-        fleet.arm("move:written", 1)
-        wrong = await play(fleet, stage, 1)
-        assert fleet.kills == 1
-    tally.add("controller killed on PostgreSQL", 1, wrong)
+        for number, point in enumerate(points):
+            wrong += [f"{point}: {line}" for line in await cross(fleet, stage, point, 1, number)]
+        assert fleet.kills >= len(points)
+        kills = fleet.kills
+    tally.add("controller killed on PostgreSQL", kills, wrong)
 
 
 async def _deploy(fleet: Fleet, version: str) -> None:
