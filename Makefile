@@ -24,7 +24,7 @@ check: $(ready)  ## lint, types, import contracts and the quick unit tests, for 
 	@$(python) scripts/stages.py lint unit-only
 
 faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table of how they ended (30 min)
-	@$(python) -m pytest tests/faults --all-faults --ignore=tests/faults/injection
+	@$(python) -m pytest tests/faults --all-faults --kills 200 --ignore=tests/faults/injection
 
 faults-agent: $(ready)  ## break every system call by which the agent changes files (SIGKILL, ENOSPC, EIO)
 	@command -v strace >/dev/null || [ "$$(id -u)" != 0 ] || apt-get install -qq -y strace

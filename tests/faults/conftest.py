@@ -10,6 +10,16 @@ _TALLY = pytest.StashKey[Tally]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-faults", action="store_true", help="Make every fault, not a seeded sample.")
 
+    parser.addoption("--kills", type=int, default=0, help="Fail unless so many daemons were killed.")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    tally = session.config.stash.get(_TALLY, Tally())
+    wanted = session.config.getoption("kills", default=0)
+    if tally.kills < wanted:
+        tally.note(f"too few daemons were killed: {wanted} are wanted")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_TALLY] = Tally()

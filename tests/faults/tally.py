@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+_KILLED: Final = ("agent killed", "controller killed")
 
 
 @dataclass
@@ -25,6 +28,11 @@ class Tally:
         before = self.rows.get(kind, (0, 0))
         self.rows[kind] = (before[0] + runs, before[1] + len(violations))
 
+    @property
+    def kills(self) -> int:
+        """How many daemons were really ended by SIGKILL; simulated ones do not count."""
+        return sum(runs for kind, (runs, _) in self.rows.items() if kind.startswith(_KILLED))
+
     def lines(self) -> Iterable[str]:
         """The table, a line each."""
         width = max(len(kind) for kind in [*self.rows, "all"])
@@ -33,4 +41,5 @@ class Tally:
             yield f"{kind:<{width}}  {runs:>6}  {violations:>10}"
         total = [sum(column) for column in zip(*self.rows.values(), strict=True)]
         yield f"{'all':<{width}}  {total[0]:>6}  {total[1]:>10}"
+        yield f"daemons killed: {self.kills}"
         yield from self.notes
