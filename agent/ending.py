@@ -10,6 +10,7 @@ from agent.journal import Change, ReleaseMark
 from releasehand.model.codes import FailureCode
 from releasehand.model.status import Phase, ServiceState
 from shared.attempt import PAST_NO_RETURN
+from shared.errors import AttemptError
 from shared.frames import MAX_MESSAGE_CHARS, AttemptEnd, Kept
 
 
@@ -19,7 +20,8 @@ async def change_for(instance: Instance, record: AttemptRecord, *, log_tail: str
 
     Raises JournalError."""
     if record.live:
-        return Change(record, releases=_marks_for(record, ()))
+        held_back = await _was_held_back(instance, record)
+        return Change(record, releases=() if held_back else _marks_for(record, ()))
     active, kept, trouble = await instance.live_now()
     marks = _marks_for(record, kept)
     seen = await instance.observe()
@@ -63,8 +65,6 @@ def _marks_for(record: AttemptRecord, kept: Sequence[Kept]) -> tuple[ReleaseMark
             return (target,)
         case Phase.CHECKING, Phase.DONE:
             return (_with(target, good=True),)
-        case Phase.ACTIVATING, Phase.REVERTING if _was_held_back(record):
-            return ()  # nothing was learned about the release
         case _, Phase.REVERTING if record.target != record.previous:
             return (_with(target, good=False),)
         case Phase.REVERTING, Phase.REVERTED if not record.untouched:
@@ -77,9 +77,17 @@ def _marks_for(record: AttemptRecord, kept: Sequence[Kept]) -> tuple[ReleaseMark
             return ()
 
 
-def _was_held_back(record: AttemptRecord) -> bool:
-    """Whether a pre-hook failed, so that the release was never switched to."""
-    return record.failure is not None and record.failure.code is FailureCode.HOOK_FAILED
+async def _was_held_back(instance: Instance, record: AttemptRecord) -> bool:
+    """Whether the release was never tried though its activation failed, by a pre-hook, a service that does
+    not stop, a full disk: nothing was learned about it, and one that was good may be needed again."""
+    if (record.left, record.phase) != (Phase.ACTIVATING, Phase.REVERTING):
+        return False
+    if record.failure is not None and record.failure.code is FailureCode.HOOK_FAILED:
+        return True
+    try:
+        return await instance.current() != record.target
+    except AttemptError:
+        return False
 
 
 def _with(mark: ReleaseMark, *, good: bool) -> ReleaseMark:

@@ -30,6 +30,7 @@ class FakeService:
         self.seen.set()
         self.looked = asyncio.Event()
         self.went_down = False  # with the host, which is up again
+        self.stays_up = False  # whatever stops it
 
     async def restart(self) -> ProcessMark:
         self.entered.set()
@@ -43,6 +44,8 @@ class FakeService:
         return self._mark()
 
     async def stop(self) -> None:
+        if self.stays_up:
+            raise ActivationError("stop the fake", "it does not end")
         self.running = None
 
     def go_down(self) -> None:

@@ -72,3 +72,18 @@ async def test_what_was_replaced_before_a_kill_is_not_gone_on_with_after_it(tmp_
     assert [first.entered, second.entered] == [Phase.CANCELLED, Phase.DONE]
     assert host.live_version == "v2"
     assert len(host.service.restarts) == 1
+
+
+async def test_a_release_that_was_never_switched_to_is_not_to_blame(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.section = {"restart": "stop-switch-start"}
+    async with host.boot():
+        await host.carry_out(deploy("v1", 1))
+        await host.carry_out(deploy("v2", 2))
+        host.service.stays_up = True
+        end = await host.carry_out(rollback("v1", 3))
+        assert end.entered is Phase.REVERTED
+        assert end.end is not None
+        assert {one.version: one.good for one in end.end.releases} == {"v1": True, "v2": True}
+        host.service.stays_up = False
+        assert (await host.carry_out(rollback("v1", 4))).entered is Phase.DONE
