@@ -10,6 +10,7 @@ from releasehand.model.status import ServiceState
 
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,InvocationID,MainPID,NRestarts,Result"
 _ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+_NOT_LOADED: Final = 5  # systemctl's exit code for a unit that systemd does not know: it does not run either
 _STATES: Final = {
     "active": ServiceState.RUNNING,
     "reloading": ServiceState.RUNNING,
@@ -40,7 +41,7 @@ class SystemdService:
 
     async def stop(self) -> None:
         """See ServiceManager."""
-        await self._act("stop")
+        await self._act("stop", fine=_NOT_LOADED)
 
     async def start_after_boot(self) -> bool:
         """See ServiceManager. systemd starts what is enabled; whether a unit is, its owner decides."""
@@ -71,9 +72,9 @@ class SystemdService:
         invocation = found.get("InvocationID", "")
         return Observation(state, ProcessMark(invocation) if runs and invocation else None, detail)
 
-    async def _act(self, verb: str) -> None:
+    async def _act(self, verb: str, *, fine: int = 0) -> None:
         ran = await self._run(verb, "--", self._unit)
-        if ran.code != 0:
+        if ran.code not in {0, fine}:
             raise ActivationError(f"{verb} {self._unit}", f"systemctl ended with {ran.code}", ran.output)
 
     async def _run(self, *arguments: str) -> Ran:

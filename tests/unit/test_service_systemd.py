@@ -102,6 +102,16 @@ async def test_an_unknown_unit_is_told(driver: SystemdService, show: Show) -> No
     assert "knows no unit shop.service" in seen.detail
 
 
+async def test_a_unit_that_systemd_does_not_know_is_stopped_already(
+    driver: SystemdService, tool: Path
+) -> None:
+    (tool.parent / "said").write_text("Failed to stop shop.service: Unit shop.service not loaded.\n")
+    (tool.parent / "code").write_text("5")
+    await driver.stop()
+    with pytest.raises(ActivationError, match="systemctl ended with 5"):
+        await driver.restart()
+
+
 async def test_a_restart_that_fails_says_the_tools_last_words(driver: SystemdService, tool: Path) -> None:
     (tool.parent / "said").write_text("Job for shop.service failed.\x1b[31m\n")
     (tool.parent / "code").write_text("1")
@@ -119,8 +129,8 @@ async def test_a_unit_that_is_down_after_its_restart_is_told(driver: SystemdServ
 async def test_stopping_asks_and_tells_failure(driver: SystemdService, tool: Path) -> None:
     await driver.stop()
     assert (tool.parent / "asked").read_text() == "stop -- shop.service\n"
-    (tool.parent / "code").write_text("5")
-    with pytest.raises(ActivationError, match="ended with 5"):
+    (tool.parent / "code").write_text("1")
+    with pytest.raises(ActivationError, match="ended with 1"):
         await driver.stop()
 
 
