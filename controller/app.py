@@ -23,6 +23,7 @@ from controller.live import Live
 from controller.notice import Notices
 from controller.pruner import Pruner, Retention
 from controller.recorder import Recorder
+from controller.shared_clock import SharedClock
 from controller.store import open_store
 from controller.sweeper import Sweeper
 from shared.clock import Clock, SystemClock
@@ -50,8 +51,10 @@ async def run_controller(
     recorded stays, agents keep what is not and tell the next controller.
 
     Raises StoreUnavailableError, OSError (a port is taken), ConfigError."""
+    clock = shared = SharedClock(clock)
     store = await open_store(config.database, clock, checkpoint=checkpoint)
     try:
+        has_time = await shared.follow(store)
         registry, live, bulletin = Registry(), Live(), Bulletin()
         notices = Notices(bulletin)
         dispatcher = Dispatcher(store, registry, notices, clock, checkpoint=checkpoint)
@@ -88,6 +91,8 @@ async def run_controller(
         )
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper, pruner, health)]
+            if has_time:
+                work.append(group.create_task(shared.run(store)))
             try:
                 async with (
                     serve_api(api, config.api.host, config.api.port) as api_address,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import datetime
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
@@ -66,6 +67,11 @@ class Database:
             weakness = await self._kind.find_weakness(conn)
         if weakness:
             raise StoreUnavailableError(f"cannot use {self.url.database}: {weakness}")
+
+    async def tell_time(self, conn: AsyncConnection) -> datetime | None:
+        """The server's, now; None where there is no server."""
+        told: datetime | None = await self._kind.tell_time(conn)
+        return told
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

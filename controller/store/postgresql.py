@@ -1,5 +1,6 @@
 """PostgreSQL, for more than one controller. Why writers take turns here too: docs/decisions/0005."""
 
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import URL, event, text
@@ -67,6 +68,12 @@ async def find_weakness(conn: AsyncConnection) -> str:
         if found != value:
             return f"PostgreSQL runs with {name}={found}, not {value}"
     return ""
+
+
+async def tell_time(conn: AsyncConnection) -> datetime | None:
+    """The server's, aware."""
+    told: datetime = (await conn.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    return told
 
 
 def sql_state(exc: BaseException) -> str:

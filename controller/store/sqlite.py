@@ -1,5 +1,6 @@
 """SQLite in one file: nothing else to install. WAL, one writer."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,11 @@ async def find_weakness(conn: AsyncConnection) -> str:
         f"SQLite runs with journal_mode={journal} and synchronous={synchronous}, not WAL and FULL; put the"
         " file on a local file system"
     )
+
+
+async def tell_time(_conn: AsyncConnection) -> datetime | None:
+    """It has no clock of its own."""
+    return None
 
 
 def make_file(url: URL) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Table, text
@@ -249,6 +249,18 @@ class Store(Views):
     async def ping(self) -> None:
         """Raises StoreUnavailableError unless the database answers."""
         await self._read(lambda conn: conn.execute(text("SELECT 1")))
+
+    async def skew(self) -> timedelta | None:
+        """How far the database's clock is ahead of this store's; None where it has none of its own."""
+
+        async def look(conn: AsyncConnection) -> timedelta | None:
+            before = self._clock.now()
+            told = await self._database.tell_time(conn)
+            if told is None:
+                return None
+            return told - (before + (self._clock.now() - before) / 2)
+
+        return await self._read(look)
 
     # what the engine needs
 
