@@ -18,6 +18,7 @@ from agent.unpack.limits import Limits
 from agent.unpack.refusal import RefusedError, show
 from agent.unpack.tree import Tree
 from agent.unpack.writer import Writer
+from agent.unpack.writing import WriterProcess
 
 
 def main() -> None:
@@ -27,27 +28,30 @@ def main() -> None:
     said = answer(order["package_fd"], order["destination_fd"], limits, order["user"])
     sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # a thread may still decompress what nobody wants any more
+    os._exit(0)  # nothing here is worth the time of taking it down
 
 
 def answer(package_fd: int, destination_fd: int, limits: Limits, user: int | None) -> dict[str, Any]:
     """Go into the sandbox, unpack, and say how it went."""
+    too_much_memory = f"reading it needs more than {limits.memory_bytes} bytes of memory"
     show("\a")  # loads the codec that escapes, which could not be read any more later
     try:
         with open(package_fd, "rb", buffering=0, closefd=False) as package:
             package.seek(0)
             start_reading = choose_reader(package, limits)
             sandbox.confine(destination_fd, limits, user)
-            reader = start_reading()
-            sandbox.forbid_processes()
             if os.listdir(destination_fd):
                 return {"host": "the destination is not empty"}
-            tree = unpack(reader, destination_fd, limits)
+            with WriterProcess(destination_fd) as writer:
+                sandbox.forbid_processes()
+                tree = unpack(start_reading(), writer, limits)
     except RefusedError as exc:
         return {"refused": str(exc)}
     except MemoryError:
-        return {"refused": f"reading it needs more than {limits.memory_bytes} bytes of memory"}
+        return {"refused": too_much_memory}
     except OSError as exc:
+        if exc.errno == errno.ENOMEM:
+            return {"refused": too_much_memory}
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             return {"no_space": True}
         if exc.errno == errno.EMLINK:
@@ -56,25 +60,22 @@ def answer(package_fd: int, destination_fd: int, limits: Limits, user: int | Non
     return {"done": {"entries": tree.entries, "total_bytes": tree.total_bytes}}
 
 
-def unpack(reader: Reader, destination_fd: int, limits: Limits) -> Tree:
-    """Make what the archive holds below `destination_fd`; the symlinks last, once all of them are known.
+def unpack(reader: Reader, writer: Writer | WriterProcess, limits: Limits) -> Tree:
+    """Have `writer` make what the archive holds; the symlinks last, once all of them are known.
 
     Raises RefusedError or OSError, and leaves behind what was made until then.
     """
-    tree, writer = Tree(limits), Writer(destination_fd)
-    try:
-        for entry in reader:
-            if tree.add(entry):
-                _make(entry, reader, writer)
-        tree.check_whole()
-        for path, target in tree.links.items():
-            writer.make_symlink(path, target)
-    finally:
-        writer.close()
+    tree = Tree(limits)
+    for entry in reader:
+        if tree.add(entry):
+            _make(entry, reader, writer)
+    tree.check_whole()
+    for path, target in tree.links.items():
+        writer.make_symlink(path, target)
     return tree
 
 
-def _make(entry: Entry, reader: Reader, writer: Writer) -> None:
+def _make(entry: Entry, reader: Reader, writer: Writer | WriterProcess) -> None:
     match entry.kind:
         case Kind.FILE:
             writer.make_file(entry.path, reader.content(entry), executable=entry.executable)

@@ -10,7 +10,7 @@ from agent.unpack.entry import Reader
 from agent.unpack.limits import Limits
 from agent.unpack.refusal import RefusedError
 from agent.unpack.source import CompressedSource, Compression, Decompressor, PlainSource
-from agent.unpack.stream import ReadAhead, Stream
+from agent.unpack.stream import Stream
 from agent.unpack.tar import BLOCK, TarReader
 
 _GZIP: Final = b"\x1f\x8b"
@@ -51,7 +51,7 @@ def choose_reader(package: BinaryIO, limits: Limits) -> Callable[[], Reader]:
     if compression is None:
         raise RefusedError(f"it is {_describe(head)}; tar, tar.gz, tar.zst, tar.xz and zip are accepted")
     source = CompressedSource(package, compression, limits)
-    return lambda: TarReader(Stream(ReadAhead(source)), limits)
+    return lambda: TarReader(Stream(source), limits)
 
 
 def _compression(head: bytes) -> Compression | None:

@@ -143,6 +143,8 @@ async def _end(child: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
         await child.wait()
+        if child.stdout is not None:
+            await child.stdout.read()  # ends when its own child has ended too, which holds the same pipe
 
 
 def _how_it_ended(code: int | None, complaint: bytes) -> str:

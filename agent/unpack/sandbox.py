@@ -6,6 +6,7 @@ Layer one, the strict reader and the writer that works through descriptors alone
 import ctypes
 import os
 import resource
+import signal
 from typing import Final, NamedTuple
 
 from agent.unpack import landlock
@@ -16,6 +17,7 @@ CHILD_ID: Final = 61_183
 out (systemd.io/UIDS-GIDS), so nobody else can touch the half-made tree, and the child can touch nothing."""
 
 _OPEN_FILES: Final = 256  # a path may be 64 deep, twice for a hard link
+_SET_PDEATHSIG: Final = 1
 _SET_DUMPABLE: Final = 4
 _SET_NO_NEW_PRIVS: Final = 38
 _CAPABILITY_VERSION_3: Final = 0x20080522
@@ -79,6 +81,11 @@ def confine(destination: int, limits: Limits, user: int | None) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         _limit(what, most)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends. Raises OSError."""
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def forbid_processes() -> None:

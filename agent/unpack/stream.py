@@ -1,14 +1,11 @@
 """A bounded window over the decompressed bytes, handed out without copies where that matters."""
 
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from agent.unpack.refusal import RefusedError
 
 _ZEROS: Final = bytes(64 * 1024)
-_BLOCKS_AHEAD: Final = 2
 
 
 class Source(Protocol):
@@ -17,41 +14,6 @@ class Source(Protocol):
     def read_block(self) -> bytes:
         """Return the next bytes, at most a few MiB, b"" at the end. Raises RefusedError for damaged input."""
         ...
-
-
-class ReadAhead:
-    """Reads a Source in a thread of its own, a few blocks ahead: decompressing and writing overlap.
-
-    The thread is a daemon: a child that gives up does not wait for it.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._blocks: deque[bytes | Exception] = deque()
-        self._free = threading.Semaphore(_BLOCKS_AHEAD)
-        self._filled = threading.Semaphore(0)
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def read_block(self) -> bytes:
-        """See Source. Not to be called again after it returned b"" or raised."""
-        self._filled.acquire()
-        block = self._blocks.popleft()
-        self._free.release()
-        if isinstance(block, Exception):
-            raise block
-        return block
-
-    def _run(self) -> None:
-        more = True
-        while more:
-            self._free.acquire()
-            try:
-                block: bytes | Exception = self._source.read_block()
-            except Exception as exc:  # noqa: BLE001 — raised again by read_block, in the thread that reads
-                block = exc
-            more = isinstance(block, bytes) and bool(block)
-            self._blocks.append(block)
-            self._filled.release()
 
 
 class Stream:

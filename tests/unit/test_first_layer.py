@@ -11,6 +11,7 @@ from agent.unpack import Limits
 from agent.unpack.child import unpack
 from agent.unpack.formats import choose_reader
 from agent.unpack.refusal import RefusedError
+from agent.unpack.writer import Writer
 from tests.fakes import harmless_tars, harmless_zips, hostile_tars, hostile_zips
 from tests.fakes.hostile_tars import SMALL
 
@@ -40,10 +41,12 @@ def snapshot(root: Path) -> list[object]:
 def unpack_unconfined(data: bytes, place: Path, limits: Limits) -> None:
     (place / "package").write_bytes(data)
     dest = os.open(place / "dest", os.O_RDONLY | os.O_DIRECTORY)
+    writer = Writer(dest)
     try:
         with (place / "package").open("rb", buffering=0) as package:
-            unpack(choose_reader(package, limits)(), dest, limits)
+            unpack(choose_reader(package, limits)(), writer, limits)
     finally:
+        writer.close()
         os.close(dest)
 
 
