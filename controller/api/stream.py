@@ -4,8 +4,8 @@ Each stream holds one page of the log at most and no connection to the database 
 does not take what it is sent is cut off; it can go on from its last id."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +27,6 @@ PAUSE_S: Final = 0.2
 """Between two looks for one reader: a busy operation changes many times a second."""
 RECONNECT_MS: Final = 2_000
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-_RANGE: Final = re.compile(r"\s*([^\s;,]+)\s*(?:;[^,]*?\bq\s*=\s*([0-9.]+))?[^,]*")
 
 log = get_log(__name__)
 
@@ -38,16 +37,23 @@ class SlowReaderError(Exception):
 
 def asks_for_stream(accept: str) -> bool:
     """Whether an Accept header (RFC 9110, 12.5.1) names event streams, and JSON not before them."""
-    weights = {name.lower(): _weight(weight) for name, weight in _RANGE.findall(accept)}
+    weights: dict[str, float] = {}
+    for media_range in accept.split(","):
+        name, *parameters = media_range.split(";")
+        weights[name.strip().lower()] = _weight(parameters)
     stream = weights.get(MEDIA_TYPE, 0.0)
     return stream > 0 and stream >= weights.get("application/json", 0.0)
 
 
-def _weight(text: str) -> float:
-    try:
-        return float(text or 1)
-    except ValueError:
-        return 0.0
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
 
 
 async def stream_log(
@@ -66,17 +72,25 @@ async def stream_log(
         if request.method == "HEAD":
             return response
         try:
-            async for chunk in _tell(deps, kind, operation_id, page, first, news):
-                await _send(response, chunk, deps.slow_reader_s)
+            async with aclosing(_tell(deps, kind, operation_id, page, first, news)) as chunks:
+                async for chunk in chunks:
+                    await _send(response, chunk, deps.slow_reader_s)
         except SlowReaderError:
             log.warning("slow reader was cut off", caller=caller, operation_id=operation_id)
-            if request.transport is not None:
-                request.transport.abort()
+            _cut(request)
         except ConnectionError:
             pass  # the reader went away
         except StoreUnavailableError as exc:  # the reader comes back with its last id
             log.warning("stream was ended", operation_id=operation_id, reason=str(exc))
+        except Exception:  # noqa: BLE001 - an answer has begun: the envelope of errors would stand inside it
+            log.crash("stream met a bug", operation_id=operation_id)
+            _cut(request)
     return response
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def _tell(
@@ -86,7 +100,7 @@ async def _tell(
     page: LogPage,
     told: ReleaseLog,
     news: Subscription,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The bytes of the stream, as they come."""
     yield b"retry: %d\n\n" % RECONNECT_MS
     while True:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from controller.api import ApiDeps, make_api
+from controller.api.places import Places
 from controller.bulletin import Bulletin
 from controller.store import Changed
 from releasehand.model import ComponentStatus, HealthStatus, SystemHealth
@@ -54,6 +56,10 @@ class ApiServer:
     clock: Clock = field(default_factory=SystemClock)
     health: SystemHealth = field(default_factory=health)
     max_waiters: int = 10
+    streams: Places = field(default_factory=lambda: Places(3, 2))
+    keep_alive_s: float = 30.0
+    slow_reader_s: float = 30.0
+    history_kept: timedelta | None = None
     woken: list[list[int]] = field(default_factory=list)
     told: list[Changed] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
@@ -76,6 +82,10 @@ class ApiServer:
             clock=self.clock,
             version="0.1.0",
             max_waiters=self.max_waiters,
+            streams=self.streams,
+            keep_alive_s=self.keep_alive_s,
+            slow_reader_s=self.slow_reader_s,
+            history_kept=self.history_kept,
         )
 
     async def start(self) -> "ApiClient":
