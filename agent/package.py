@@ -57,7 +57,7 @@ def unpack(
     limits = _limits(_load_settings(config), limit_bytes, limit_entries)
     with _refusals():
         dest.mkdir(mode=0o755, exist_ok=True)
-        counts = asyncio.run(_unpack_file(file, dest, limits))
+        counts = asyncio.run(_unpack_file(file, dest.resolve(), limits))  # who names a link means its end
     typer.echo(f"unpacked {counts.entries} entries, {counts.total_bytes} bytes")
 
 

@@ -49,6 +49,13 @@ def test_a_package_is_unpacked_into_a_new_directory(package: Path, tmp_path: Pat
     assert (tmp_path / "dest/bin/run").stat().st_mode & 0o777 == 0o755
 
 
+def test_a_destination_may_be_a_link_to_a_directory(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "dest").symlink_to("real")
+    assert run("unpack", package, tmp_path / "dest").returncode == 0
+    assert (tmp_path / "real/README").is_file()
+
+
 def test_a_refusal_gives_its_code_and_reason_and_leaves_nothing(package: Path, tmp_path: Path) -> None:
     package.write_bytes(EVIL)
     ended = run("unpack", package, tmp_path / "dest")
