@@ -1,5 +1,12 @@
-"""Many runs of the machine, until it has carried out enough operations."""
+"""Many runs of the machine, until it has carried out enough operations:
 
+    .venv/bin/python -m tests.simulation.campaign OPERATIONS FIRST_SEED
+
+prints what was done, by kind, as JSON. With a violation it prints the steps that lead to it, and fails."""
+
+import json
+import logging
+import sys
 from collections import Counter
 from typing import Final
 
@@ -17,15 +24,15 @@ def run_campaign(operations: int, *, first_seed: int) -> Counter[str]:
 
     Raises what the first run with a violation raises, with the steps that lead to it and its seed."""
     before, number = Counter(FleetMachine.tally), first_seed
+    profile = settings(
+        max_examples=RUNS_AT_ONCE,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     while FleetMachine.tally["operations"] - before["operations"] < operations:
-        profile = settings(
-            max_examples=RUNS_AT_ONCE,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
         try:
             run_state_machine_as_test(seed(number)(FleetMachine), settings=profile)
         except BaseException as exc:
@@ -33,3 +40,13 @@ def run_campaign(operations: int, *, first_seed: int) -> Counter[str]:
             raise
         number += 1
     return FleetMachine.tally - before
+
+
+def main() -> None:
+    logging.getLogger().addHandler(logging.NullHandler())  # else warnings come out by the thousand
+    operations, first_seed = (int(argument) for argument in sys.argv[1:3])
+    sys.stdout.write(json.dumps(run_campaign(operations, first_seed=first_seed)))
+
+
+if __name__ == "__main__":
+    main()

@@ -76,9 +76,9 @@ LINK_TROUBLES: Final = (
 REFUSED: Final = (InstanceBusyError, UnknownInstanceError, UnknownServiceError)
 
 hosts = st.sampled_from(tuple(HOSTS))
-some_instances = st.lists(st.sampled_from(INSTANCES), min_size=1, max_size=5, unique=True)
+some_instances = st.lists(st.sampled_from(INSTANCES), min_size=1, max_size=8, unique=True)
 kinds = st.sampled_from(("good",) * 6 + KINDS)
-durations = st.sampled_from([0.5, 3.0, 12.0, 50.0])
+durations = st.sampled_from([0.5, 2.0, 8.0, 8.0, 50.0])
 timeouts = st.sampled_from(TIMEOUTS_S)
 
 
@@ -117,13 +117,26 @@ class FleetMachine(RuleBasedStateMachine):
         timeout_s=timeouts,
         retries=st.sampled_from([NO_RETRIES, 1, 3]),
         digest=st.booleans(),
-        together=st.booleans(),
+        together=st.sampled_from([True, False, False]),
     )
     def deploy(
         self, instances: list[str], kind: str, timeout_s: int, retries: int, digest: bool, together: bool
     ) -> None:
         """One deployment of all, or one of each."""
-        for names in [instances] if together else [[name] for name in instances]:
+        self._deploy_to(
+            [instances] if together else [[name] for name in instances], kind, timeout_s, retries, digest
+        )
+
+    @rule(kind=kinds, timeout_s=timeouts, digest=st.booleans(), seconds=st.sampled_from([0.3, 1.0, 2.0, 4.0]))
+    def deploy_everywhere(self, kind: str, timeout_s: int, digest: bool, seconds: float) -> None:
+        """One deployment of each instance there is, and some time for them."""
+        self._deploy_to([[name] for name in INSTANCES], kind, timeout_s, 1, digest)
+        self.run(self.fleet.pass_time(seconds))
+
+    def _deploy_to(
+        self, targets: list[list[str]], kind: str, timeout_s: int, retries: int, digest: bool
+    ) -> None:
+        for names in targets:
             self.number += 1
             version = f"v{self.number}-{kind}"
             params = DeployParams(
@@ -248,10 +261,6 @@ class FleetMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 3.0, 3.0, 8.0, 8.0, 31.0]))
     def pass_time(self, seconds: float) -> None:
-        self.run(self.fleet.pass_time(seconds))
-
-    @rule(seconds=st.sampled_from([0.3, 3.0, 3.0, 8.0]))
-    def pass_more_time(self, seconds: float) -> None:
         self.run(self.fleet.pass_time(seconds))
 
     # what goes wrong
