@@ -297,11 +297,11 @@ class Journal:
         )
         if not record.live:
             self._tables.execute(
-                "DELETE FROM attempt WHERE instance_id = ?1 AND live = 0"
+                "DELETE FROM attempt WHERE instance_id = :instance_id AND live = 0"
                 " AND (generation, attempt, task) NOT IN"
-                " (SELECT generation, attempt, task FROM attempt WHERE instance_id = ?1"
-                "  ORDER BY generation DESC, attempt DESC LIMIT ?2)",
-                (ref.instance_id, KEPT_ATTEMPTS),
+                " (SELECT generation, attempt, task FROM attempt WHERE instance_id = :instance_id"
+                "  ORDER BY generation DESC, attempt DESC LIMIT :kept)",
+                {"instance_id": ref.instance_id, "kept": KEPT_ATTEMPTS},
             )
         self._mark(ref.instance_id, change.releases)
         if change.broken is not None:
