@@ -117,7 +117,6 @@ def test_the_same_deploy_id_with_another_body_names_the_field(stage: Stage, fiel
     [
         {"instances": ["away-7", "away-6"]},
         {"package_url": f"{URL}?X-Amz-Date=20300101&X-Amz-Signature=abc"},
-        {"package_url": f"{URL}#part"},
         {"timeout": 0},
         {"timeout": 300},
         {"retry_count": 0},
