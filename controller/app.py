@@ -3,13 +3,15 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
-from controller.api import ApiDeps, make_api, serve_api
+from aiohttp import web
+
+from controller.api import ApiDeps, RateLimits, make_api, serve_api
 from controller.bulletin import Bulletin
 from controller.checkpoint import Checkpoint, pass_by
 from controller.config import ControllerConfig, find_risks, read_agent_tokens, read_api_tokens
@@ -72,7 +74,7 @@ async def run_controller(
             registry=registry,
             dispatcher=dispatcher,
             notices=notices,
-            deps=LinkDeps(store, recorder.submit, live, clock, HEARTBEAT_S),
+            deps=LinkDeps(store, recorder.submit, live, clock, HEARTBEAT_S, config.hub.send_timeout_s),
             clock=clock,
         )
         api = make_api(
@@ -87,6 +89,7 @@ async def run_controller(
                 clock=clock,
                 version=VERSION,
                 history_kept=retention.history,
+                rates=RateLimits(config.api.calls_per_second, config.api.call_burst),
             )
         )
         async with asyncio.TaskGroup() as group:
@@ -95,7 +98,7 @@ async def run_controller(
                 work.append(group.create_task(shared.run(store)))
             try:
                 async with (
-                    serve_api(api, config.api.host, config.api.port) as api_address,
+                    _serve_api(api, config) as api_address,
                     _serve_hub(hub, config) as hub_address,
                 ):
                     yield Addresses(api_address, hub_address)
@@ -111,10 +114,16 @@ async def run_controller(
         await store.close()
 
 
+def _serve_api(api: web.Application, config: ControllerConfig) -> AbstractAsyncContextManager[str]:
+    section = config.api
+    return serve_api(api, section.host, section.port, max_connections=section.max_connections)
+
+
 def _hub_settings(config: ControllerConfig) -> HubSettings:
     cert_file, key_file = config.hub.cert_file, config.hub.key_file
     tls = server_context(cert_file, key_file) if cert_file and key_file else None
-    return HubSettings(config.hub.host, config.hub.port, tls, read_agent_tokens(config))
+    section = config.hub
+    return HubSettings(section.host, section.port, tls, read_agent_tokens(config), section.max_connections)
 
 
 def _retention(config: ControllerConfig) -> Retention:

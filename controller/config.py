@@ -100,6 +100,12 @@ class ApiSection(Section):
     """Callers by name. A token has at least 16 characters, and each caller its own."""
     token_files: dict[Name, AbsolutePath] = {}
     """The same, each token in a file; it is read at start."""
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """Connections that may be open at once; one more is refused with 429 and closed."""
+    calls_per_second: Annotated[float, Field(gt=0, le=100_000)] = 200.0
+    """Calls per second that each caller may make for long, and each address without a known token."""
+    call_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    """Calls that it may make at once after a quiet time; one more is refused with 429."""
 
 
 class HubSection(Section):
@@ -118,6 +124,10 @@ class HubSection(Section):
     """Agents by id. A token has at least 16 characters, and each agent its own."""
     agent_files: dict[Name, AbsolutePath] = {}
     """The same, each token in a file; it is read at start."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    """Agents' connections that may be open at once; one more is refused with 503."""
+    send_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    """An agent that takes no byte for so long is cut off."""
 
 
 class RetentionSection(Section):

@@ -2,6 +2,7 @@
 
 from .application import make_api
 from .deps import ApiDeps, ApiStore
+from .rates import RateLimits
 from .server import serve_api
 
-__all__ = ["ApiDeps", "ApiStore", "make_api", "serve_api"]
+__all__ = ["ApiDeps", "ApiStore", "RateLimits", "make_api", "serve_api"]

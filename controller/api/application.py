@@ -13,10 +13,13 @@ from .deps import DEPS, ApiDeps
 from .endpoint import AioHandler, answer_expect, make_endpoint
 from .middleware import answer_every_request, method_not_allowed, not_found
 from .openapi import build_document
+from .rates import Rates
 from .routes import ROUTES
 
 HANDLER_ARGS: Final[Mapping[str, Any]] = {
     "auto_decompress": False,  # a compressed body is refused, not unpacked
+    "keepalive_timeout": 75.0,  # also of a connection whose first request does not come, or not whole
+    "lingering_time": 2.0,  # what is left of a refused body is read for so long, that the refusal arrives
     "max_line_size": 64 * 1024,  # of the request line; what is longer is no request that can be read
 }
 
@@ -30,10 +33,10 @@ def make_api(deps: ApiDeps) -> web.Application:
         handler_args=dict(HANDLER_ARGS),
     )
     app[DEPS] = deps
-    callers = Callers(deps.tokens)
+    callers, rates = Callers(deps.tokens), Rates(deps.rates, deps.clock)
     handlers: dict[str, dict[str, AioHandler]] = {}
     for route in ROUTES:
-        handlers.setdefault(route.path, {})[route.method] = make_endpoint(route, deps, callers)
+        handlers.setdefault(route.path, {})[route.method] = make_endpoint(route, deps, callers, rates)
     for path, handler in _plain_handlers(deps).items():
         handlers[path] = {"GET": handler}
     for path, by_method in handlers.items():

@@ -1,6 +1,7 @@
 """Request bodies: bounded, JSON by content type, strict about what JSON leaves open (RFC 8259 §4, §6,
 §8.1)."""
 
+import asyncio
 import json
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -19,13 +20,17 @@ MEDIA_TYPE: Final = "application/json"
 BodyT = TypeVar("BodyT", bound=Request)
 
 
-async def read_body(request: web.Request) -> bytes:
-    """The bytes of the body, b"" without one. Raises ApiError when they are too many or not said to be
-    plain JSON."""
+async def read_body(request: web.Request, deadline_s: float) -> bytes:
+    """The bytes of the body, b"" without one. Raises ApiError when they are too many, too slow or not said to
+    be plain JSON."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise too_large()
     try:
-        content = await request.read()
+        async with asyncio.timeout(deadline_s):
+            content = await request.read()
+    except TimeoutError as exc:
+        detail = f"cannot accept the body: it was not there after {deadline_s:g} s"
+        raise ApiError(ErrorType.REQUEST_TIMEOUT, detail, headers={"Connection": "close"}) from exc
     except web.HTTPRequestEntityTooLarge as exc:  # a chunked body tells its length only while it is read
         raise too_large() from exc
     if content:

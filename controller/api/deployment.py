@@ -103,7 +103,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=DeployStatus,
         query=StatusQuery,
         body=NO_BODY,
-        refusals=(ErrorType.UNKNOWN_DEPLOYMENT, ErrorType.TOO_MANY_REQUESTS),
+        refusals=(ErrorType.UNKNOWN_DEPLOYMENT,),
     ),
     Route(
         method="POST",

@@ -35,6 +35,7 @@ from releasehand.model import (
 from shared.clock import Clock
 
 from .places import Places
+from .rates import DEFAULT_LIMITS, RateLimits
 from .views import StoreViews
 
 MAX_WAITERS: Final = 500
@@ -44,6 +45,8 @@ MAX_STREAMS_OF_CALLER: Final = 100
 KEEP_ALIVE_S: Final = 15.0
 """A stream without news says so this often: proxies cut what is silent for a minute."""
 SLOW_READER_S: Final = 10.0
+BODY_DEADLINE_S: Final = 30.0
+"""A body that is not there so long after its head is not waited for."""
 
 
 class ApiStore(StoreViews, Protocol):
@@ -129,6 +132,8 @@ class ApiDeps:
     keep_alive_s: float = KEEP_ALIVE_S
     slow_reader_s: float = SLOW_READER_S
     history_kept: timedelta | None = None  # None: for ever
+    rates: RateLimits = DEFAULT_LIMITS
+    body_deadline_s: float = BODY_DEADLINE_S
 
     def announce(self, accepted: Accepted[Any]) -> None:
         """Tell of what was accepted: the dispatcher of its tasks, and those who wait for operations that

@@ -17,6 +17,7 @@ from .deps import ApiDeps
 from .errors import ApiError, invalid, refused
 from .middleware import CALLER
 from .query import parse_query
+from .rates import Rates
 from .routing import AnyRoute, Call
 from .stream import asks_for_stream
 
@@ -29,13 +30,13 @@ _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 AioHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers) -> AioHandler:
+def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers, rates: Rates) -> AioHandler:
     """The handler of a route; it raises ApiError, which the middleware turns into an answer."""
     adapters: dict[type, TypeAdapter[Any]] = {model: TypeAdapter(model) for model in route.answers}
 
     async def serve(request: web.Request) -> web.StreamResponse:
         _check_expectation(request)
-        caller = "" if route.open else callers.identify(request.headers.get("Authorization"))
+        caller = _identify(route, request, callers, rates)
         request[CALLER] = caller
         call = await _parse(route, request, deps, caller)
         try:
@@ -47,6 +48,21 @@ def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers) -> AioHandle
         return success(adapters[type(answer)], answer)
 
     return serve
+
+
+def _identify(route: AnyRoute, request: web.Request, callers: Callers, rates: Rates) -> str:
+    """Who calls, "" on an open route. Raises ApiError for a stranger, and for whoever calls too often."""
+    peer = request.remote or ""
+    if route.open:
+        rates.count_peer(peer)
+        return ""
+    try:
+        caller = callers.identify(request.headers.get("Authorization"))
+    except ApiError:
+        rates.count_peer(peer)
+        raise
+    rates.count_caller(caller)
+    return caller
 
 
 async def _parse(route: AnyRoute, request: web.Request, deps: ApiDeps, caller: str) -> Call[Any, Any]:
@@ -67,7 +83,7 @@ async def _parse(route: AnyRoute, request: web.Request, deps: ApiDeps, caller: s
         problems.append(FieldError(pointer=LAST_EVENT_ID, detail="must be the id of an event"))
     body: Request | None = None
     if route.request_model is not None:
-        content = await read_body(request)
+        content = await read_body(request, deps.body_deadline_s)
         body, wrong = parse_body(route.request_model, content, required=route.body_required)
         problems += wrong
     if problems:

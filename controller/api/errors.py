@@ -47,6 +47,7 @@ FAULTS: Final[Mapping[ErrorType, Fault]] = MappingProxyType(
         T.UNKNOWN_ROLLBACK: Fault(404),
         T.UNKNOWN_AGENT: Fault(404),
         T.METHOD_NOT_ALLOWED: Fault(405),
+        T.REQUEST_TIMEOUT: Fault(408),
         T.DEPLOY_ID_CONFLICT: Fault(409),
         T.IDEMPOTENCY_KEY_CONFLICT: Fault(409),
         T.INSTANCE_BUSY: Fault(409, retryable=True),  # once the operation that holds it has ended

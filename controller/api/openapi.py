@@ -21,8 +21,14 @@ REF: Final = "#/components/schemas/{model}"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 _T = ErrorType
-_ALWAYS: Final = (_T.INVALID_REQUEST, _T.EXPECTATION_FAILED, _T.INTERNAL_ERROR, _T.UNAVAILABLE)
-_WITH_BODY: Final = (_T.BODY_TOO_LARGE, _T.UNSUPPORTED_MEDIA_TYPE)
+_ALWAYS: Final = (
+    _T.INVALID_REQUEST,
+    _T.EXPECTATION_FAILED,
+    _T.TOO_MANY_REQUESTS,
+    _T.INTERNAL_ERROR,
+    _T.UNAVAILABLE,
+)
+_WITH_BODY: Final = (_T.REQUEST_TIMEOUT, _T.BODY_TOO_LARGE, _T.UNSUPPORTED_MEDIA_TYPE)
 _INTRODUCTION: Final = """\
 Carries out releases and tells the truth about what happened.
 

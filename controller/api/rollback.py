@@ -127,7 +127,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=RollbackStatus,
         query=StatusQuery,
         body=NO_BODY,
-        refusals=(ErrorType.UNKNOWN_ROLLBACK, ErrorType.TOO_MANY_REQUESTS),
+        refusals=(ErrorType.UNKNOWN_ROLLBACK,),
     ),
     Route(
         method="POST",

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from aiohttp import web
@@ -18,6 +18,9 @@ from .middleware import HEADERS, REQUEST_ID
 
 DRAIN_S: Final = 5.0  # calls that run when the controller stops are given so long
 BACKLOG: Final = 1_024
+MAX_CONNECTIONS: Final = 1_000
+ANSWER_DEADLINE_S: Final = 60.0  # a client that has not taken its answer by then is cut off
+CROWDED_LINGER_S: Final = 1.0
 
 log = get_log(__name__)
 
@@ -25,7 +28,32 @@ log = get_log(__name__)
 class EnvelopeProtocol(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ()
+    __slots__ = ("_answer_deadline_s",)
+
+    def __init__(self, manager: web.Server, *, answer_deadline_s: float, **more: Any) -> None:
+        super().__init__(manager, **more)
+        self._answer_deadline_s = answer_deadline_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let what was not taken by the client be seen at once: see `finish_response`."""
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.set_write_buffer_limits(high=0)
+        super().connection_made(transport)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write the answer; a client that does not take it in time is cut off, for it holds a connection."""
+        try:
+            async with asyncio.timeout(self._answer_deadline_s):
+                finished = await super().finish_response(request, resp, start_time)
+                await request.writer.drain()
+        except TimeoutError:
+            log.info("client did not take its answer", path=request.path)
+            if isinstance(self.transport, asyncio.WriteTransport):
+                self.transport.abort()
+            raise ConnectionResetError("the client does not take its answer") from None
+        return finished
 
     def handle_error(
         self,
@@ -54,8 +82,43 @@ class EnvelopeProtocol(web.RequestHandler):
         return response
 
 
+class CrowdedProtocol(asyncio.Protocol):
+    """A connection beyond the limit: told so at once, and closed whatever it says."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        error = ApiError(
+            ErrorType.TOO_MANY_REQUESTS, f"cannot take one more connection: {self._limit} are open"
+        )
+        response = failure(error, request_id := uuid4().hex)
+        body = response.body
+        assert isinstance(body, bytes)
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            REQUEST_ID: request_id,
+            **error.headers,
+            **HEADERS,
+        }
+        lines = ["HTTP/1.1 429 Too Many Requests", *(f"{name}: {value}" for name, value in headers.items())]
+        transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        transport.write_eof()  # what it sends is read for a moment: a reset could overtake the answer
+        asyncio.get_running_loop().call_later(CROWDED_LINGER_S, transport.abort)
+
+
 @asynccontextmanager
-async def serve_api(api: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def serve_api(
+    api: web.Application,
+    host: str,
+    port: int,
+    *,
+    max_connections: int = MAX_CONNECTIONS,
+    answer_deadline_s: float = ANSWER_DEADLINE_S,
+) -> AsyncIterator[str]:
     """Serve until the block ends; yields the address with its real port. Raises OSError."""
     loop = asyncio.get_running_loop()
     runner = web.AppRunner(api, access_log=None, shutdown_timeout=DRAIN_S)
@@ -65,8 +128,10 @@ async def serve_api(api: web.Application, host: str, port: int) -> AsyncIterator
         if manager is None:
             raise RuntimeError("cannot serve: the application was not set up")
 
-        def connect() -> EnvelopeProtocol:
-            return EnvelopeProtocol(manager, loop=loop, **HANDLER_ARGS)
+        def connect() -> asyncio.Protocol:
+            if len(manager.connections) >= max_connections:
+                return CrowdedProtocol(max_connections)
+            return EnvelopeProtocol(manager, loop=loop, answer_deadline_s=answer_deadline_s, **HANDLER_ARGS)
 
         listener = await loop.create_server(connect, host, port, backlog=BACKLOG)
         try:

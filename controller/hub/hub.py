@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import http
 import ssl
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -32,6 +33,8 @@ HELLO_DEADLINE_S: Final = 10.0
 MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455, 5.5
 CLOSE_TIMEOUT_S: Final = 2.0  # websockets' default would add ten seconds to finding a dead peer
 READ_BUFFER_BYTES: Final = 16_384  # asyncio's TLS default costs 256 KiB for each connection
+MAX_GREETING: Final = 4  # an agent that reconnects needs two: the old one may not be known as dead yet
+BACKLOG: Final = 1_024
 RECONNECTS_PER_S: Final = 100
 MIN_RECONNECT_WINDOW_S: Final = 4.0
 MAX_RECONNECT_WINDOW_S: Final = 100.0
@@ -49,12 +52,13 @@ class SessionStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Where to listen, and the token of each agent."""
+    """Where to listen, and the token of each agent; `max_connections` are open at once."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None
     tokens: Mapping[str, str]
+    max_connections: int = 20_000
 
 
 class Hub:
@@ -73,6 +77,8 @@ class Hub:
     ) -> None:
         self._settings, self._store, self._registry = settings, store, registry
         self._dispatcher, self._notices, self._deps, self._clock = dispatcher, notices, deps, clock
+        self._open = 0
+        self._greeting: Counter[str] = Counter()  # connections by agent that have not been welcomed
         self._agent_of = {_digest(token): agent_id for agent_id, token in settings.tokens.items()}
 
     async def start(self) -> Server:
@@ -90,26 +96,54 @@ class Hub:
             close_timeout=CLOSE_TIMEOUT_S,
             open_timeout=HELLO_DEADLINE_S,
             server_header=None,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=HELLO_DEADLINE_S if self._settings.tls else None,
         )
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Before the upgrade: no link without a token that is known."""
+        """Before the upgrade: no link without a token that is known, none beyond the limits."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         found = _digest(token) if scheme.lower() == "bearer" else b""
         for digest, agent_id in self._agent_of.items():
             if hmac.compare_digest(digest, found):
                 connection.username = agent_id
-                return None
+                return self._find_room(connection, agent_id)
         log.warning("agent was refused", peer=_peer(connection), reason="unknown token")
         return connection.respond(
             http.HTTPStatus.UNAUTHORIZED, "this controller does not know this agent's token\n"
         )
 
+    def _find_room(self, connection: ServerConnection, agent_id: str) -> Response | None:
+        if self._open >= self._settings.max_connections:
+            words = f"this controller has {self._open} agents' connections, and takes no more\n"
+        elif self._greeting[agent_id] >= MAX_GREETING:
+            words = f"{MAX_GREETING} connections of this agent wait for their hello already\n"
+        else:
+            return None
+        log.warning("agent was refused", agent_id=agent_id, peer=_peer(connection), reason=words.strip())
+        return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, words)
+
     async def serve_connection(self, connection: ServerConnection) -> None:
         """Serve one agent, whose id `_admit` has put into `username`, until its link is over."""
+        self._open += 1
         try:
-            hello = await self._read_hello(connection)
-            link = await self._welcome(connection, hello)
+            await self._serve(connection)
+        finally:
+            self._open -= 1
+
+    async def _greet(self, connection: ServerConnection) -> Link:
+        agent_id = connection.username or ""
+        self._greeting[agent_id] += 1
+        try:
+            return await self._welcome(connection, await self._read_hello(connection))
+        finally:
+            self._greeting[agent_id] -= 1
+            if not self._greeting[agent_id]:
+                del self._greeting[agent_id]
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        try:
+            link = await self._greet(connection)
         except ProtocolError as exc:
             log.warning("agent was refused", peer=_peer(connection), reason=str(exc))
             await _refuse(connection, exc.code, exc.reason)

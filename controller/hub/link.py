@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from controller.core.allowance import Allowance
 from controller.core.refusals import StoreUnavailableError
 from controller.live import Live
 from controller.store import Batch
@@ -31,6 +32,9 @@ from shared.session import QueueFullError, Session
 
 MIN_PACE_S: Final = 0.1  # while the writer is busy, what is due stays due
 SEND_DEADLINE_S: Final = 10.0  # a peer that takes no byte for so long is cut off
+READ_BYTES_PER_S: Final = 4 * 1024 * 1024  # of one link for long
+READ_BURST_BYTES: Final = 16 * 1024 * 1024
+MIN_FRAME_COST_BYTES: Final = 2_048  # the smallest frame costs as much work: 2,000 of them a second
 
 log = get_log(__name__)
 
@@ -52,6 +56,7 @@ class LinkDeps:
     live: Live
     clock: Clock
     heartbeat_s: float
+    send_deadline_s: float = SEND_DEADLINE_S
 
 
 class LinkClosedError(Exception):
@@ -78,6 +83,8 @@ class Link:
         self._presence = Presence.ONLINE
         self._told: Heartbeat | None = None  # the newest heartbeat that is recorded
         self._over = ""
+        self._allowance = Allowance(READ_BYTES_PER_S, READ_BURST_BYTES, deps.clock.monotonic())
+        self._slowed = False
 
     # what the registry calls
 
@@ -140,7 +147,18 @@ class Link:
                 await self._act(frame)
             self._deps.live.heard(self.agent_id, self._deps.clock.now())
             self._outgoing.set()
+            await self._pause_after(text)
         raise LinkClosedError("the agent closed the connection")
+
+    async def _pause_after(self, text: str | bytes) -> None:
+        """Read no faster than one link may: its agent's kernel keeps the rest, and others get their turn."""
+        now = self._deps.clock.monotonic()
+        pause_s = self._allowance.charge(max(len(text), MIN_FRAME_COST_BYTES), now)
+        if pause_s > 0:
+            if not self._slowed:
+                self._slowed = True
+                log.warning("agent sends too much and is read slowly", agent_id=self.agent_id)
+            await self._deps.clock.sleep(pause_s)
 
     async def _act(self, frame: object) -> None:
         match frame:
@@ -198,7 +216,7 @@ class Link:
 
     async def _send_text(self, text: str) -> None:
         try:
-            async with asyncio.timeout(SEND_DEADLINE_S):
+            async with asyncio.timeout(self._deps.send_deadline_s):
                 await self._socket.send(text)
         except TimeoutError:
             raise LinkClosedError("the agent does not read") from None

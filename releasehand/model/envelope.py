@@ -22,6 +22,7 @@ class ErrorType(StrEnum):
     UNKNOWN_ROLLBACK = "unknown_rollback"
     UNKNOWN_AGENT = "unknown_agent"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
     DEPLOY_ID_CONFLICT = "deploy_id_conflict"
     IDEMPOTENCY_KEY_CONFLICT = "idempotency_key_conflict"
     INSTANCE_BUSY = "instance_busy"

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from controller.api import ApiDeps, make_api
+from controller.api import ApiDeps, RateLimits, make_api
 from controller.api.places import Places
 from controller.bulletin import Bulletin
 from controller.store import Changed
@@ -60,6 +60,8 @@ class ApiServer:
     keep_alive_s: float = 30.0
     slow_reader_s: float = 30.0
     history_kept: timedelta | None = None
+    rates: RateLimits = field(default_factory=RateLimits)
+    body_deadline_s: float = 30.0
     woken: list[list[int]] = field(default_factory=list)
     told: list[Changed] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
@@ -86,6 +88,8 @@ class ApiServer:
             keep_alive_s=self.keep_alive_s,
             slow_reader_s=self.slow_reader_s,
             history_kept=self.history_kept,
+            rates=self.rates,
+            body_deadline_s=self.body_deadline_s,
         )
 
     async def start(self) -> "ApiClient":

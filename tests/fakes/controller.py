@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -42,9 +43,13 @@ class RunningController:
 
 @asynccontextmanager
 async def running_controller(
-    folder: Path, clock: Clock, agents: Sequence[str] = ("host-1", "host-2", "host-3")
+    folder: Path,
+    clock: Clock,
+    agents: Sequence[str] = ("host-1", "host-2", "host-3"),
+    **hub: Any,
 ) -> AsyncIterator[RunningController]:
-    """Run until the block ends. The same folder again is the same controller after a restart."""
+    """Run until the block ends. The same folder again is the same controller after a restart. `hub` is for
+    the section of that name."""
     if not (folder / "hub.pem").exists():
         make_certificate(folder, "127.0.0.1")
     config = ControllerConfig(
@@ -56,6 +61,7 @@ async def running_controller(
             cert_file=folder / "hub.pem",
             key_file=folder / "hub.key",
             agents={agent_id: SecretStr(agent_token(agent_id)) for agent_id in agents},
+            **hub,
         ),
     )
     async with run_controller(config, clock) as addresses:

@@ -169,7 +169,7 @@ async def test_a_path_that_is_not_there_is_told_in_the_envelope(api: ApiClient, 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation_id)
 async def test_another_method_is_refused_with_the_possible_ones(api: ApiClient, route: Any) -> None:
-    possible = {other.method for other in ROUTES if other.path == route.path}
+    possible: set[str] = {other.method for other in ROUTES if other.path == route.path}
     possible |= {"HEAD"} if "GET" in possible else set()
     for method in {"PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"} - possible:
         reply = await api.call(method, re.sub(r"{\w+}", "x", route.path))
