@@ -395,6 +395,6 @@ async def test_an_unknown_deployment_is_not_waited_for(bench: Bench) -> None:
 
 def test_the_reference_names_every_function_and_error() -> None:
     reference = (Path(__file__).parents[2] / "docs" / "reference" / "client.md").read_text()
-    functions = [name for name in vars(Client) if not name.startswith("_")]
-    assert set(FUNCTIONS) | {"wait_for_deployment", "wait_for_rollback"} == set(functions)
+    functions = [name for name in dir(Client) if not name.startswith("_")]
+    assert set(FUNCTIONS) | {"wait_for_deployment", "wait_for_rollback"} < set(functions)
     assert [name for name in (*functions, *releasehand.__all__) if name not in reference] == []
