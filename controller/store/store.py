@@ -358,7 +358,7 @@ class Store(Views):
         """In short transactions."""
         for start in range(0, len(ids), pruning.DELETED_TOGETHER):
             piece = ids[start : start + pruning.DELETED_TOGETHER]
-            await self._write(lambda conn, now, piece=piece: pruning.remove(conn, table, piece))  # type: ignore[misc]
+            await self._write(lambda conn, _now, ids=piece: pruning.remove(conn, table, ids), "prune")  # type: ignore[misc]
 
     async def count_agents(self) -> dict[Presence, int]:
         """How many agents there are in each presence."""
