@@ -73,6 +73,7 @@ def confine(destination: int, limits: Limits, user: int | None) -> None:
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
     _drop_capabilities()
+    end_with_parent()  # after the change of user, which takes it back
     for what, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),
         (resource.RLIMIT_CPU, int(limits.seconds) + 1),
@@ -84,7 +85,8 @@ def confine(destination: int, limits: Limits, user: int | None) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends. Raises OSError."""
+    """Have this process killed when the one that started it ends. Lost by a fork and by a change of user.
+    Raises OSError."""
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
