@@ -57,7 +57,7 @@ def _check_database(url: str) -> str:
 def _check_postgresql(url: str, parts: SplitResult, driver: str) -> str:
     if driver not in ("", "asyncpg"):
         raise ValueError(f"cannot use the driver {driver}; write postgresql:// alone")
-    if not parts.path.strip("/"):
+    if not parts.path.strip("/") or parts.port == 0:  # asking for a port that is no number raises ValueError
         raise ValueError("must name a database: postgresql://USER@HOST/DATABASE")
     if find_spec("asyncpg") is None:
         raise ValueError("needs PostgreSQL's driver; install releasehand-daemons[postgres]")

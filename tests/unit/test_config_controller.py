@@ -218,6 +218,7 @@ def test_a_hub_without_agents_is_a_risk_to_be_told(tmp_path: Path) -> None:
         "sqlite:////etc",
         "mysql://h/d",
         "postgresql://h",
+        "postgresql://h:port/d",
         "postgresql+psycopg://h/d",
         "/srv/x.db",
         "",
