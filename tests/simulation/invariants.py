@@ -246,6 +246,34 @@ def find_differences(fleet: Fleet) -> list[str]:
     return found
 
 
+def find_gaps_in_log(fleet: Fleet) -> list[str]:
+    """Where the release log does not tell each phase of each attempt from its start to its end, or each end
+    once; for when no task is open."""
+    found = []
+    open_phase: dict[tuple[int, int], str] = {}
+    counts: Counter[tuple[str, int]] = Counter()
+    for row in fleet.query("SELECT * FROM event WHERE operation IS NOT NULL ORDER BY id"):
+        number = (row["task"], row["attempt"])
+        if row["task"] is not None:
+            counts[row["event"], row["task"]] += 1
+        match row["event"]:
+            case "phase_started":
+                if number in open_phase:
+                    found.append(f"{number} starts {row['phase']} in its {open_phase[number]}")
+                open_phase[number] = row["phase"]
+            case "phase_ended":
+                if open_phase.pop(number, None) != row["phase"]:
+                    found.append(f"{number} ends {row['phase']}, which had not started")
+            case _:
+                pass
+    found += [f"{number} never ends its {phase}" for number, phase in open_phase.items()]
+    for task in fleet.query("SELECT id, attempt FROM task"):
+        told = {name: counts[name, task["id"]] for name in ("accepted", "dispatched", "ended")}
+        if told != {"accepted": 1, "dispatched": task["attempt"], "ended": 1}:
+            found.append(f"task {task['id']} with {task['attempt']} attempts is told as {told}")
+    return found
+
+
 def _name(task: dict[str, Any]) -> str:
     return f"task {task['id']} ({task['operation_id']} of {task['instance_id']}, attempt {task['attempt']})"
 

@@ -26,7 +26,7 @@ from releasehand.model import (
 from tests.simulation.bugs import noticed_bugs
 from tests.simulation.fleet import CALLER, simulated_fleet
 from tests.simulation.host import BOUND_S, KINDS, SERVICE, digest_of, url_of
-from tests.simulation.invariants import Memory, Promise, find_differences, find_violations
+from tests.simulation.invariants import Memory, Promise, find_differences, find_gaps_in_log, find_violations
 
 T = TypeVar("T")
 
@@ -375,7 +375,7 @@ class FleetMachine(RuleBasedStateMachine):
             self._look()
             if not find_differences(self.fleet):
                 break
-        _hold(find_differences(self.fleet))
+        _hold([*find_differences(self.fleet), *find_gaps_in_log(self.fleet)])
         for kind, name in self.operations[-5:]:
             store = self.fleet.controller.store
             look = store.deploy_status if kind is OperationKind.DEPLOYMENT else store.rollback_status
