@@ -23,7 +23,7 @@ test: $(ready)  ## all that a contributor must pass
 check: $(ready)  ## lint, types, import contracts and the quick unit tests, for use while writing
 	@$(python) scripts/stages.py lint unit-only
 
-faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table of how they ended (30 min)
+faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table of how they ended (40 min)
 	@$(python) -m pytest tests/faults --all-faults --kills 200 --ignore=tests/faults/injection
 
 faults-agent: $(ready)  ## break every system call by which the agent changes files (SIGKILL, ENOSPC, EIO)
