@@ -64,17 +64,28 @@ async def install(url: str, ca_file: Path, sha256: str, work: Path) -> dict[str,
 
 
 async def _watch_child(clock: SystemClock) -> None:
-    """Take down the child's peak now and then; getrusage would tell that of the agent, of before exec."""
+    """Take down the peak of the child, which is two processes, now and then; getrusage would tell that of the
+    agent, of before exec. What the two share is counted twice."""
     while True:
-        for task in os.listdir("/proc/self/task"):
-            with suppress(OSError):
-                children = Path(f"/proc/self/task/{task}/children").read_text().split()  # noqa: ASYNC240
-                _CHILD_RSS.extend(_peak_rss_bytes(child) for child in children)
+        peaks = [_peak_rss_bytes(one) for child in _children("self") for one in (child, *_children(child))]
+        _CHILD_RSS.append(sum(peaks))
         await clock.sleep(0.02)
 
 
+def _children(process: str) -> list[str]:
+    """The children of all threads of `process`; none if it has ended."""
+    found = []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{process}/task"):
+            found += Path(f"/proc/{process}/task/{task}/children").read_text().split()
+    return found
+
+
 def _peak_rss_bytes(process: str) -> float:
-    status = Path(f"/proc/{process}/status").read_text()
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0  # it has ended
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 

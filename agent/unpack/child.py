@@ -9,16 +9,17 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from agent.unpack import sandbox
+from agent.unpack.dictation import Dictation, write_by_dictation
 from agent.unpack.entry import Entry, Kind, Reader
 from agent.unpack.formats import choose_reader
 from agent.unpack.limits import Limits
 from agent.unpack.refusal import RefusedError, show
 from agent.unpack.tree import Tree
 from agent.unpack.writer import Writer
-from agent.unpack.writing import WriterProcess
 
 
 def main() -> None:
@@ -33,34 +34,51 @@ def main() -> None:
 
 def answer(package_fd: int, destination_fd: int, limits: Limits, user: int | None) -> dict[str, Any]:
     """Go into the sandbox, unpack, and say how it went."""
-    too_much_memory = f"reading it needs more than {limits.memory_bytes} bytes of memory"
     show("\a")  # loads the codec that escapes, which could not be read any more later
-    try:
+
+    def prepare_and_write() -> dict[str, Any]:
         with open(package_fd, "rb", buffering=0, closefd=False) as package:
             package.seek(0)
             start_reading = choose_reader(package, limits)
             sandbox.confine(destination_fd, limits, user)
             if os.listdir(destination_fd):
                 return {"host": "the destination is not empty"}
-            with WriterProcess(destination_fd) as writer:
-                sandbox.forbid_processes()
-                tree = unpack(start_reading(), writer, limits)
+
+            def read(writer: Dictation) -> dict[str, Any]:
+                return _outcome(lambda: _count(unpack(start_reading(), writer, limits)), limits)
+
+            return write_by_dictation(read, destination_fd)
+
+    return _outcome(prepare_and_write, limits)
+
+
+def _outcome(work: Callable[[], dict[str, Any]], limits: Limits) -> dict[str, Any]:
+    """What `work` says, or why it could not."""
+    try:
+        return work()
     except RefusedError as exc:
         return {"refused": str(exc)}
     except MemoryError:
-        return {"refused": too_much_memory}
+        return _needs_memory(limits)
     except OSError as exc:
         if exc.errno == errno.ENOMEM:
-            return {"refused": too_much_memory}
+            return _needs_memory(limits)
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             return {"no_space": True}
         if exc.errno == errno.EMLINK:
             return {"refused": "it gives one file more names than this file system can"}
         return {"host": f"{exc.strerror} ({errno.errorcode.get(exc.errno or 0, 'unknown error')})"}
+
+
+def _needs_memory(limits: Limits) -> dict[str, Any]:
+    return {"refused": f"reading it needs more than {limits.memory_bytes} bytes of memory"}
+
+
+def _count(tree: Tree) -> dict[str, Any]:
     return {"done": {"entries": tree.entries, "total_bytes": tree.total_bytes}}
 
 
-def unpack(reader: Reader, writer: Writer | WriterProcess, limits: Limits) -> Tree:
+def unpack(reader: Reader, writer: Writer | Dictation, limits: Limits) -> Tree:
     """Have `writer` make what the archive holds; the symlinks last, once all of them are known.
 
     Raises RefusedError or OSError, and leaves behind what was made until then.
@@ -75,7 +93,7 @@ def unpack(reader: Reader, writer: Writer | WriterProcess, limits: Limits) -> Tr
     return tree
 
 
-def _make(entry: Entry, reader: Reader, writer: Writer | WriterProcess) -> None:
+def _make(entry: Entry, reader: Reader, writer: Writer | Dictation) -> None:
     match entry.kind:
         case Kind.FILE:
             writer.make_file(entry.path, reader.content(entry), executable=entry.executable)

@@ -1,4 +1,4 @@
-"""Whatever an archive asks for, the child stays within 64 MB beyond what a bare interpreter needs (S3)."""
+"""Whatever an archive asks for, the child stays within 80 MB beyond what a bare interpreter needs (S3)."""
 
 import gzip
 import io
@@ -26,13 +26,13 @@ from tests.fakes.zips import Item, zipped
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST_BYTES = 64_000_000
+MOST_BYTES = 80_000_000
 FEW = Limits()
 
 # Reads what it used itself: getrusage would tell the most that any ancestor used before it started us.
 MEASURED = """
 import sys; sys.path += {places!r}
-status = open("/proc/self/status", "rb")
+status = open("/proc/self/status", "rb", buffering=0)  # or a second look would show the first
 def peak():
     status.seek(0)
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM"))
@@ -42,7 +42,9 @@ from agent.unpack.child import answer
 from agent.unpack.limits import Limits
 order = json.loads(sys.argv[1])
 said = answer(order["package"], order["destination"], Limits(**order["limits"]), None)
-print(json.dumps([said, peak(), bare]), flush=True)
+import resource  # the process that read was its child, which began as a copy of it
+read = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(json.dumps([said, max(read, peak()), bare]), flush=True)
 os._exit(0)
 """
 
