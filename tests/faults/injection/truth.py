@@ -92,12 +92,12 @@ def _judge_marks(
         return
     if newest != live or marks[live][0] != 1:
         yield f"the journal takes {newest} for the newest good release: {marks}"
-    if (
-        record.target
-        and record.target != live
-        and record.left is Phase.REVERTING
-        and marks[record.target][0] != 0
-    ):
+    if not record.target or record.target == live or record.left is not Phase.REVERTING:
+        return
+    blamed = marks[record.target][0] == 0
+    if record.untouched and blamed:
+        yield f"{record.target} was never switched to and is marked bad: {marks}"
+    if not record.untouched and not blamed:
         yield f"{record.target} was taken back and is not marked bad: {marks}"
 
 
