@@ -234,6 +234,7 @@ class SimulatedController:
             self._ready.clear()
             if self._stopping:
                 self._stopping = False
+                self.faults.die_in = 0  # one end is enough
                 await sweeper.finish()
             await inner.close()
             self._serving.clear()

@@ -30,7 +30,11 @@ from tests.simulation.invariants import Memory, Promise, find_differences, find_
 
 T = TypeVar("T")
 
-HOSTS: Final = {"a": ("a1", "a2", "a3", "a4"), "b": ("b1", "b2", "b3"), "c": ("c1",)}
+HOSTS: Final = {
+    "a": tuple(f"a{number}" for number in range(9)),
+    "b": tuple(f"b{number}" for number in range(6)),
+    "c": ("c0",),
+}
 INSTANCES: Final = tuple(name for names in HOSTS.values() for name in names)
 TIMEOUTS_S: Final = (5, 20, 60)
 ALL_BOUNDS_S: Final = max(TIMEOUTS_S) + 2 * BOUND_S + 30.0
@@ -131,6 +135,13 @@ class FleetMachine(RuleBasedStateMachine):
     def deploy_everywhere(self, kind: str, timeout_s: int, digest: bool, seconds: float) -> None:
         """One deployment of each instance there is, and some time for them."""
         self._deploy_to([[name] for name in INSTANCES], kind, timeout_s, 1, digest)
+        self.run(self.fleet.pass_time(seconds))
+
+    @rule(back=st.integers(0, 20), force=st.booleans(), seconds=st.sampled_from([0.3, 2.0, 4.0]))
+    def roll_back_everywhere(self, back: int, force: bool, seconds: float) -> None:
+        """The same for rollbacks, one half of the instances after the other."""
+        for instance in INSTANCES[:: 1 + back % 2]:
+            self.roll_back(instance, force, TIMEOUTS_S[1], back)
         self.run(self.fleet.pass_time(seconds))
 
     def _deploy_to(
