@@ -25,44 +25,59 @@ class Release:
     sha256: str
 
 
-def previous_good(history: Iterable[Lived]) -> Release | None:
+class HistoryTooShortError(Exception):
+    """What came before the part that was read may matter: read all of it."""
+
+
+def previous_good(history: Iterable[Lived], *, complete: bool = True) -> Release | None:
     """The newest release that was active and good before the present one; None if there was none.
 
     `history` is oldest first. A rollback takes back what came after its target, so that going back twice goes
     back two steps; what a deployment installs stands on top. An entry without a version says that nothing was
-    live."""
+    live. Without `complete` it is only the newest part; raises HistoryTooShortError where that does not
+    tell."""
     entries = list(history)
-    lineage = [_release(entries[index]) for index in _find_lineage(entries)]
+    lineage = _find_lineage(entries, complete=complete)
     live = _newest_live(entries)
-    if live is not None and not entries[live].version:
-        return lineage[-1] if lineage else None  # nothing is live: the newest of the lineage is the previous
-    return lineage[-2] if len(lineage) > 1 else None
+    depth = 1 if live is not None and not entries[live].version else 2  # nothing is live: the newest of all
+    place = lineage[-depth] if len(lineage) >= depth else None
+    if place is None and not complete:
+        raise HistoryTooShortError
+    return None if place is None else _release(entries[place])
 
 
 def find_needed(history: Sequence[Lived], keep: int) -> set[int]:
     """The places in a history, oldest first, by which whatever follows still finds the same live version and
     the newest `keep` releases of the lineage; with `keep` as long as the lineage, all of it."""
     live = _newest_live(history)
-    return {*_find_lineage(history)[-keep:], *([] if live is None else [live])}
+    places = {*_find_lineage(history)[-keep:], live}
+    return {place for place in places if place is not None}
 
 
-def _find_lineage(history: Sequence[Lived]) -> list[int]:
-    """The places of the entries by which each release of the lineage came there, oldest first."""
-    lineage: list[int] = []
+def _find_lineage(history: Sequence[Lived], *, complete: bool = True) -> list[int | None]:
+    """The places of the entries by which each release of the lineage came there, oldest first. Without
+    `complete`, None stands for what lies below them and nobody looked at."""
+    lineage: list[int | None] = [] if complete else [None]
     for index, entry in enumerate(history):
         if entry.status is not HistoryStatus.SUCCESS or not entry.version:
             continue
         if entry.action is HistoryAction.REVERT:
             continue
-        lowest = 0 if entry.action in _GO_BACK else max(0, len(lineage) - 1)
-        places = range(len(lineage) - 1, lowest - 1, -1)
-        same = (n for n in places if is_same(_release(history[lineage[n]]), _release(entry)))
-        found = next(same, None)
-        if found is None:
-            lineage.append(index)
+        goes_back = entry.action in _GO_BACK
+        found = _find(history, lineage if goes_back else lineage[-1:], _release(entry))
+        if found is not None:
+            del lineage[lineage.index(found) + 1 :]
+        elif goes_back and not complete:
+            lineage = [None, index]  # it lies below what is known, or is new: nobody can tell
         else:
-            del lineage[found + 1 :]
+            lineage.append(index)
     return lineage
+
+
+def _find(history: Sequence[Lived], lineage: Sequence[int | None], release: Release) -> int | None:
+    """The place of the newest of `lineage` that is this release."""
+    known = (place for place in reversed(lineage) if place is not None)
+    return next((place for place in known if is_same(_release(history[place]), release)), None)
 
 
 def _newest_live(history: Sequence[Lived]) -> int | None:

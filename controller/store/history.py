@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, FromClause, func, insert, or_, select, union
+from sqlalchemy import CTE, ColumnElement, FromClause, func, insert, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controller.core.lineage import Lived, Release, previous_good
+from controller.core.lineage import HistoryTooShortError, Lived, Release, previous_good
 from controller.core.refusals import UnknownInstanceError, UnknownServiceError
 from controller.core.task import Task
 from releasehand.model import (
@@ -28,6 +28,10 @@ ACTIONS = {
     OperationKind.DEPLOYMENT: HistoryAction.DEPLOY,
     OperationKind.ROLLBACK: HistoryAction.ROLLBACK,
 }
+
+
+LOOKED_BACK: Final = 50
+"""So many entries of each instance nearly always tell its previous release."""
 
 
 async def append(conn: AsyncConnection, entries: Sequence[dict[str, Any]]) -> None:
@@ -74,26 +78,61 @@ def of_change(
 async def previous_of(conn: AsyncConnection, service: str, instance_ids: Iterable[str]) -> dict[str, Release]:
     """Each instance's own previous good release of `service`; an instance without one is left out.
 
-    What an instance ran while it was another service's is no release to go back to."""
+    What an instance ran while it was another service's is no release to go back to. Of each instance the
+    newest LOOKED_BACK entries are read; all of them only where those do not tell."""
+    found: dict[str, Release | None] = {}
+    unclear: list[str] = []
+    for name, entries in (await _lived(conn, service, list(instance_ids), LOOKED_BACK)).items():
+        try:
+            found[name] = previous_good(entries, complete=len(entries) < LOOKED_BACK)
+        except HistoryTooShortError:
+            unclear.append(name)
+    for name, entries in (await _lived(conn, service, unclear, None)).items():
+        found[name] = previous_good(entries)
+    return {name: release for name, release in found.items() if release is not None}
+
+
+async def _lived(
+    conn: AsyncConnection, service: str, instance_ids: Sequence[str], newest: int | None
+) -> dict[str, list[Lived]]:
+    """What came true on each instance, oldest first: the `newest` entries, or all."""
     lived: dict[str, list[Lived]] = {}
-    for piece in chunks(list(instance_ids)):
-        rows = await conn.execute(
-            select(
-                HISTORY.c.instance_id, HISTORY.c.version, HISTORY.c.sha256, HISTORY.c.action, HISTORY.c.status
-            )
-            .where(
-                HISTORY.c.instance_id.in_(piece),
-                HISTORY.c.service == service,
-                HISTORY.c.status == HistoryStatus.SUCCESS,
-            )
-            .order_by(HISTORY.c.id)
-        )
+    columns = (HISTORY.c.instance_id, HISTORY.c.version, HISTORY.c.sha256, HISTORY.c.action, HISTORY.c.status)
+    came_true = (HISTORY.c.service == service, HISTORY.c.status == HistoryStatus.SUCCESS)
+    for piece in chunks(instance_ids):
+        statement = select(*columns).where(*came_true)
+        if newest is None:
+            statement = statement.where(HISTORY.c.instance_id.in_(piece))
+        else:
+            starts = _starts(service, piece, newest)
+            same = HISTORY.c.instance_id == starts.c.instance_id
+            statement = statement.join(starts, same).where(HISTORY.c.id >= starts.c.oldest)
+        rows = await conn.execute(statement.order_by(HISTORY.c.id))
         for instance_id, version, sha256, action, status in rows:
             lived.setdefault(instance_id, []).append(
                 Lived(version, sha256, HistoryAction(action), HistoryStatus(status))
             )
-    found = {instance_id: previous_good(entries) for instance_id, entries in lived.items()}
-    return {instance_id: release for instance_id, release in found.items() if release is not None}
+    return lived
+
+
+def _starts(service: str, instance_ids: Sequence[str], newest: int) -> CTE:
+    """By instance, the oldest of its `newest` entries; it is worked out once for each instance."""
+    older = HISTORY.alias("older")
+    oldest = (
+        select(older.c.id)
+        .where(
+            older.c.instance_id == INSTANCE.c.instance_id,
+            older.c.service == service,
+            older.c.status == HistoryStatus.SUCCESS,
+        )
+        .order_by(older.c.id.desc())
+        .limit(1)
+        .offset(newest - 1)
+        .correlate(INSTANCE)
+        .scalar_subquery()
+    )
+    chosen = select(INSTANCE.c.instance_id, func.coalesce(oldest, 0).label("oldest"))
+    return chosen.where(INSTANCE.c.instance_id.in_(instance_ids)).cte("starts").prefix_with("MATERIALIZED")
 
 
 async def read(conn: AsyncConnection, instance_id: str, *, limit: int, offset: int) -> VersionHistory:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Engine, Select, Table, event, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.acceptance import WHOLE, Accepted
 from controller.core.plan import SendAgain, SendCancel, Start, Surroundings, Wait, plan
@@ -227,6 +228,16 @@ class Ledger:
         """Version, action and status, oldest first."""
         entries = (await self.store.version_history(instance_id, limit=1000, offset=0)).history
         return [(entry.version, entry.action.value, entry.status.value) for entry in reversed(entries)]
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction of a test's own, committed at the end."""
+        database = Database(self.url)
+        try:
+            async with database.write() as conn:
+                yield conn
+        finally:
+            await database.close()
 
     async def rows(self, what: Table | Select[Any]) -> list[dict[str, Any]]:
         """Rows as they stand, read over a connection of their own."""

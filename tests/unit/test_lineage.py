@@ -1,10 +1,10 @@
 """Which release an instance had before its present one, told by its history."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.lineage import Lived, Release, find_needed, previous_good
+from controller.core.lineage import HistoryTooShortError, Lived, Release, find_needed, previous_good
 from releasehand.model import HistoryAction, HistoryStatus
 
 
@@ -170,3 +170,32 @@ def test_two_releases_are_enough_to_go_back_once(old: list[Lived]) -> None:
     needed = find_needed(old, keep=2)
     assert previous_good([old[place] for place in sorted(needed)]) == previous_good(old)
     assert len(needed) <= 3
+
+
+PARTS = st.lists(
+    st.builds(
+        lived,
+        st.sampled_from(HistoryAction),
+        st.sampled_from(["", "v1", "v2", "v3", "v4"]),
+        st.sampled_from([HistoryStatus.SUCCESS, HistoryStatus.SUCCESS, HistoryStatus.FAILED]),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=400)
+@given(older=PARTS, newest=PARTS)
+def test_the_newest_part_of_a_history_tells_the_same_or_that_it_cannot_tell(
+    older: list[Lived], newest: list[Lived]
+) -> None:
+    try:
+        told = previous_good(newest, complete=False)
+    except HistoryTooShortError:
+        return
+    assert told == previous_good([*older, *newest])
+
+
+def test_two_deployments_tell_whatever_came_before() -> None:
+    assert previous_good([deploy("v8"), deploy("v9")], complete=False) == Release("v8", digest("v8"))
+    with pytest.raises(HistoryTooShortError):
+        previous_good([deploy("v8"), rollback("v1")], complete=False)

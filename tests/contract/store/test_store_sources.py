@@ -1,13 +1,18 @@
 """Where a rollback goes and where it finds its package."""
 
+from typing import Any
+
 import pytest
 
 from controller.core.acceptance import WHOLE
 from controller.core.task import Task
+from controller.store import history
+from controller.store.history import LOOKED_BACK
 from controller.store.tables import EVENT, SOURCE
-from releasehand.model import FailureCode, RollbackType, Status, WaitingFor
+from releasehand.model import FailureCode, HistoryAction, RollbackType, Status, WaitingFor
 from shared.attempt import Outcome
-from tests.fakes.ledger import Host, Ledger, digest_of, ended, listed, live, url_of
+from tests.fakes.clock import START
+from tests.fakes.ledger import Host, Ledger, digest_of, ended, listed, live, statements, url_of
 
 O = Outcome
 PREVIOUS = "previous"
@@ -158,3 +163,32 @@ async def test_an_instance_without_a_past_has_no_previous(ledger: Ledger, instal
     host = Host(ledger.store, ledger.clock, "host-1")
     await host.greet(listed("a", active=live(installed)))
     assert (await ledger.roll_back("a", PREVIOUS)).result.status is Status.FAILED
+
+
+async def test_a_long_history_is_not_read_to_its_beginning(ledger: Ledger) -> None:
+    await ledger.host("host-1", ["a", "b"], "v1")
+    async with ledger.connection() as conn:
+        await history.append(conn, [past("a", f"v{n}") for n in range(2 * LOOKED_BACK)])
+        await history.append(conn, [past("b", "v7"), past("b", "v8")])
+        with statements() as seen:
+            found = await history.previous_of(conn, "user", ["a", "b"])
+        assert {name: release.version for name, release in found.items()} == {
+            "a": f"v{2 * LOOKED_BACK - 2}",
+            "b": "v7",
+        }
+        assert len(seen) == 1
+
+
+async def test_where_the_newest_entries_do_not_tell_all_are_read(ledger: Ledger) -> None:
+    await ledger.host("host-1", ["a"], "v1")
+    async with ledger.connection() as conn:
+        turns = [past("a", f"v{2 + n % 2}", HistoryAction.ROLLBACK) for n in range(2 * LOOKED_BACK)]
+        await history.append(
+            conn, [past("a", "v2"), past("a", "v3"), *turns, past("a", "v2", HistoryAction.ROLLBACK)]
+        )
+        [release] = (await history.previous_of(conn, "user", ["a"])).values()
+        assert release.version == "v1"
+
+
+def past(instance_id: str, version: str, action: HistoryAction = HistoryAction.DEPLOY) -> dict[str, Any]:
+    return history.of_change(instance_id, "user", version, digest_of(version), action, START)
