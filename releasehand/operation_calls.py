@@ -2,7 +2,7 @@
 
 import math
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -19,6 +19,7 @@ from .model import (
     DeployParams,
     DeployResult,
     DeployStatus,
+    DryRunResult,
     InstanceRollbackParams,
     ReleaseEvent,
     ReleaseLog,
@@ -35,6 +36,12 @@ LONG_POLL_S: Final = 30.0
 WATCHED_PER_SECOND: Final = 500
 """A watcher of n instances asks every n/500 s, between 1 s and 30 s: a fleet's status is megabytes long."""
 
+_DRY_RUN_PATHS: Final[Mapping[type, str]] = {
+    DeployParams: "/v1/deployment",
+    InstanceRollbackParams: "/v1/rollback/instance",
+    BatchRollbackParams: "/v1/rollback/batch",
+}
+
 StatusT = TypeVar("StatusT", DeployStatus, RollbackStatus)
 
 
@@ -44,6 +51,18 @@ class OperationCalls(Following):
     async def execute_deployment(self, params: DeployParams) -> DeployResult:
         """Start a deployment; the same `deploy_id` with the same body starts nothing new."""
         return await self._call("POST", "/v1/deployment", DeployResult, body=params)
+
+    async def dry_run(
+        self,
+        params: DeployParams | InstanceRollbackParams | BatchRollbackParams,
+        idempotency_key: str | None = None,
+    ) -> DryRunResult:
+        """What the call that takes these `params` would do to each instance. Nothing is started, no id used.
+
+        A key tells a call that it would only repeat; only a rollback has one."""
+        path = _DRY_RUN_PATHS[type(params)]
+        query, key = {"dry_run": "true"}, "" if isinstance(params, DeployParams) else idempotency_key or ""
+        return await self._call("POST", path, DryRunResult, body=params, query=query, key=key)
 
     async def get_deployment_status(self, deploy_id: str, *, wait_s: float = 0) -> DeployStatus:
         """The status, at once, or when it has ended or `wait_s` (at most 60) seconds have passed."""

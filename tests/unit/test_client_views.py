@@ -13,7 +13,10 @@ from controller.core.lists import AgentFilter, InstanceFilter, LogPage, Operatio
 from controller.core.refusals import StoreUnavailableError
 from releasehand import Client, NotFoundError, UnavailableError
 from releasehand.model import (
+    BatchRollbackParams,
+    DeployParams,
     EventKind,
+    InstanceRollbackParams,
     InstanceStatus,
     OperationKind,
     Presence,
@@ -21,6 +24,7 @@ from releasehand.model import (
     RetryFailedParams,
     RollbackType,
     Status,
+    Verdict,
 )
 from tests.fakes.api import StepClock
 from tests.fakes.api_operation import Operation
@@ -181,3 +185,21 @@ async def test_instances_are_retired_and_moved_and_what_failed_is_tried_again(be
     bench.operation.status = Status.FAILED
     again = await bench.client.retry_failed("deploy-1", RetryFailedParams(deploy_id="deploy-2"))
     assert again.deploy_id == "deploy-2"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        DeployParams.model_validate(DEPLOYMENT | {"deploy_id": "deploy-2"}),
+        InstanceRollbackParams(instance_id="instance-1", target_version="v1.0.0"),
+        BatchRollbackParams(service="user-service", target_version="v1.0.0", instances=["instance-1"]),
+    ],
+    ids=lambda params: type(params).__name__,
+)
+async def test_a_dry_run_tells_what_the_call_would_do_and_starts_nothing(bench: Bench, params: Any) -> None:
+    before = dict(bench.server.store.operations)
+    told = await bench.client.dry_run(params, idempotency_key="key-1")
+    assert told.verdict is Verdict.REFUSED  # deploy-1 holds it
+    assert told.instances[0].instance_id == "instance-1"
+    assert bench.newest()[:2] == ("foresee", params)
+    assert bench.server.store.operations == before
