@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -42,6 +43,9 @@ class Recorder:
         self._store, self._notices, self._clock, self._checkpoint = store, notices, clock, checkpoint
         self._waiting: asyncio.Queue[Batch] = asyncio.Queue(MAX_WAITING)
         self._acknowledge: Acknowledge = lambda agent_id, epoch, incarnation, upto: None
+        self.dropped: Counter[str] = Counter()
+        """Reports since the start that changed nothing and are no agent's fault, by why; those that are one
+        are counted in the table of agents."""
 
     def acknowledge_by(self, acknowledge: Acknowledge) -> None:
         """From now on, what is recorded is told to `acknowledge`."""
@@ -94,6 +98,7 @@ class Recorder:
         for (agent_id, epoch), (incarnation, upto) in recorded.acks.items():
             self._acknowledge(agent_id, epoch, incarnation, upto)
         self._checkpoint("record:acknowledged")
+        self.dropped += recorded.dropped
         for agent_id, reason in recorded.rejected:
             log.warning("report was rejected", agent_id=agent_id, reason=reason)
         self._notices.tell(recorded.changed)

@@ -1,8 +1,10 @@
 """Recording what agents report: many agents' reports in one transaction."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +16,9 @@ from shared.frames import Move
 
 from . import events, moves, tasks
 from .tables import AGENT, INSTANCE
+
+CLOSED_SESSION: Final = "closed_session"
+OUT_OF_ORDER: Final = "out_of_order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,13 @@ class Batch:
 
 @dataclass(slots=True)
 class Recorded:
-    """By agent and epoch, the number up to which reports are now recorded; and what others have to be
-    told."""
+    """By agent and epoch, the number up to which reports are now recorded; what others have to be told; and
+    how many reports were dropped, by why: of a closed session, or out of their order."""
 
     acks: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
     rejected: list[tuple[str, str]] = field(default_factory=list)  # agent and reason
     changed: moves.Changed = field(default_factory=moves.Changed)
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 async def record(
@@ -56,9 +62,11 @@ async def record(
     for batch in batches:
         epoch, incarnation, last_n = positions.get(batch.agent_id, (0, "", 0))
         if (batch.epoch, batch.incarnation) != (epoch, incarnation):
+            recorded.dropped[CLOSED_SESSION] += len(batch.reports)
             continue
         for report in batch.reports:
             if report.n != last_n + 1:
+                recorded.dropped[OUT_OF_ORDER] += 1
                 continue  # a copy, or behind a gap: it is sent again
             last_n = report.n
             if refusal:

@@ -78,6 +78,7 @@ async def test_a_second_copy_changes_nothing_and_is_acknowledged(ledger: Ledger)
     before = [await ledger.rows(table) for table in (TASK, EVENT, HISTORY)]
     again = await host.tell(moves)
     assert again.acks == {("host-1", 1): ("inc-1", 8)}
+    assert again.dropped == {"out_of_order": 8}
     assert [await ledger.rows(table) for table in (TASK, EVENT, HISTORY)] == before
 
 
@@ -95,8 +96,9 @@ async def test_an_older_session_is_not_answered_and_changes_nothing(ledger: Ledg
     host, task = await prepare(ledger)
     moves = host.moves(task, FULL)
     await host.greet(last_n=8)
-    assert (await host.tell(moves, epoch=1)).acks == {}
-    assert (await host.tell(moves, incarnation="inc-0")).acks == {}
+    for said in ({"epoch": 1}, {"incarnation": "inc-0"}):
+        recorded = await host.tell(moves, **said)
+        assert (recorded.acks, recorded.dropped) == ({}, {"closed_session": 8})
     assert await position(ledger) == (0, 0)
     await host.tell(moves)
     assert (await ledger.task(task.id)).status is Status.COMPLETED
