@@ -21,6 +21,7 @@ from controller.store.schema import migrate
 
 OWNER: Final = "releasehand"
 _MEMORY: Final = Path("/dev/shm")
+_PREFIX: Final = "releasehand-pg-"  # and the number of the process that made it
 _SETTINGS: Final = {
     "listen_addresses": "",
     "shared_buffers": "16MB",
@@ -90,8 +91,9 @@ class Postgres:
 @contextmanager
 def run_postgres() -> Iterator[Postgres]:
     """A new server. Raises NoPostgresError. It ends with the block, and if this process is killed."""
-    memory = str(_MEMORY) if os.access(_MEMORY, os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="releasehand-pg-", dir=memory))
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    _remove_left_behind(place)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
     try:
         if os.getuid() == 0:
             shutil.chown(folder, _user_for_root())
@@ -105,6 +107,14 @@ def run_postgres() -> Iterator[Postgres]:
                 server.send_signal(signal.SIGQUIT)  # at once: nobody needs the data
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_behind(place: Path) -> None:
+    """What processes that were killed could not remove; their servers ended with them."""
+    for folder in place.glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(folder: Path) -> "subprocess.Popen[bytes]":
