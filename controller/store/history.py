@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import CTE, ColumnElement, FromClause, func, insert, or_, select, union
+from sqlalchemy import CTE, ColumnElement, FromClause, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.lineage import HistoryTooShortError, Lived, Release, previous_good
@@ -158,7 +158,9 @@ async def read(conn: AsyncConnection, instance_id: str, *, limit: int, offset: i
     return VersionHistory(instance_id=instance_id, service=service, history=entries, total=total)
 
 
-def _newest_live(instance_id: ColumnElement[str], of: FromClause, at: datetime | None) -> ColumnElement[int]:
+def _newest_live(
+    instance_id: ColumnElement[str], of: FromClause, at: datetime | None
+) -> ColumnElement[int | None]:
     """The id of the entry that says what was live on an instance of `of` at a time, or now.
 
     Every entry that succeeded says so, whatever its action: the newest one counts."""
@@ -192,24 +194,28 @@ async def read_versions_at(
 
     An instance is left out before its first entry, from the time on at which it was retired, and while it was
     another service's. Raises UnknownServiceError for a service that never had an instance."""
-    candidates = union(
-        select(INSTANCE.c.instance_id).where(INSTANCE.c.service == service),
-        select(HISTORY.c.instance_id).where(HISTORY.c.service == service),
-    ).subquery("candidate")
-    joined = candidates.join(INSTANCE, INSTANCE.c.instance_id == candidates.c.instance_id).join(
-        HISTORY, HISTORY.c.id == _newest_live(candidates.c.instance_id, candidates, at)
+    ever = select(HISTORY.c.id).where(
+        HISTORY.c.service == service, HISTORY.c.instance_id == INSTANCE.c.instance_id
     )
-    listed = or_(INSTANCE.c.retired_at.is_(None), INSTANCE.c.retired_at > at)
-    statement = (
-        select(HISTORY.c.instance_id, HISTORY.c.version, HISTORY.c.at)
-        .select_from(joined)
-        .where(HISTORY.c.service == service, listed)
-        .order_by(HISTORY.c.instance_id)
-    )
-    rows = (await conn.execute(statement)).all()
-    if not rows and (await conn.execute(select(candidates).limit(1))).first() is None:
+    candidates = or_(INSTANCE.c.service == service, ever.correlate(INSTANCE).exists())
+    # In two steps: in one, a planner may begin with all that the service ever ran.
+    newest = select(_newest_live(INSTANCE.c.instance_id, INSTANCE, at)).where(candidates)
+    ids = (await conn.execute(newest)).scalars().all()
+    if not ids:
         raise UnknownServiceError(service)
-    shown = [_version_at(*row) for row in rows if row.version or include_stopped]
+    listed = or_(INSTANCE.c.retired_at.is_(None), INSTANCE.c.retired_at > at)
+    entries = (
+        select(HISTORY.c.instance_id, HISTORY.c.version, HISTORY.c.at)
+        .join(INSTANCE, INSTANCE.c.instance_id == HISTORY.c.instance_id)
+        .where(HISTORY.c.service == service, listed)
+    )
+    found = [
+        _version_at(row.instance_id, row.version, row.at)
+        for piece in chunks([one for one in ids if one is not None])
+        for row in await conn.execute(entries.where(HISTORY.c.id.in_(piece)))
+        if row.version or include_stopped
+    ]
+    shown = sorted(found, key=lambda one: one.instance_id)
     summary: dict[str, int] = {}
     for one in shown:
         summary[one.version] = summary.get(one.version, 0) + 1
