@@ -20,6 +20,8 @@ def names_in(path: Path) -> set[str]:
                 found.add(name)
             case ast.Assign(targets=[ast.Name(id=name)]):
                 found.add(name)
+            case _:
+                pass
     return found
 
 
