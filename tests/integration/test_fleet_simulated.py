@@ -8,7 +8,7 @@ from tests.simulation.machine import FleetMachine
 
 TestFleet = pytest.mark.timeout(300)(FleetMachine.TestCase)  # seconds; 10 on an idle machine
 TestFleet.settings = settings(
-    max_examples=7,
+    max_examples=5,
     stateful_step_count=50,
     derandomize=True,
     deadline=None,
