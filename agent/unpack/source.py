@@ -13,6 +13,13 @@ from agent.unpack.stream import is_zero
 
 _READ_BYTES: Final = 256 * 1024
 _BLOCK_BYTES: Final = 1024 * 1024
+# A decompressor gives back a copy of what it did not need: with large pieces, small members would cost the
+# square of their number. The first must hold all that a window can be refused for (xz: 1 KiB).
+_FIRST_PIECE_BYTES: Final = 4 * 1024
+_PIECE_GROWTH: Final = 8
+_MOST_EMPTY_MEMBERS: Final = (
+    10_000  # in a row; tools write one now and then (bgzip at the end, pzstd between)
+)
 _LARGEST_WINDOW_BYTES: Final = 129 * 1024 * 1024  # zstd --long=27 and what liblzma needs beside a dictionary
 
 
@@ -25,7 +32,7 @@ class Decompressor(Protocol):
     def unused_data(self) -> bytes: ...
     @property
     def needs_input(self) -> bool: ...
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
+    def decompress(self, data: "bytes | memoryview", max_length: int = -1, /) -> bytes: ...
 
 
 class Compression(NamedTuple):
@@ -73,7 +80,9 @@ class CompressedSource:
         self._window_bytes = limits.window_bytes
         self._gauge = Gauge(limits)
         self._member = self._kind.start(self._window_bytes)
-        self._input = b""
+        self._chunk, self._at = b"", 0  # what was read of the package, and how much of that was passed on
+        self._piece_bytes = _FIRST_PIECE_BYTES
+        self._empty_members, self._gave = 0, False
         self._most_bytes: int | None = None  # what may come out, once a member wants a larger window
         self._ended = False
 
@@ -81,15 +90,16 @@ class CompressedSource:
         """Return up to 1 MiB; b"" once the last member was verified and only padding followed."""
         while not self._ended:
             if self._member.eof:
-                self._input = self._member.unused_data
+                self._at -= len(self._member.unused_data)
                 self._start_member()
                 continue
-            at_end = False
+            piece, at_end = memoryview(b""), False
             if self._member.needs_input:
-                self._input = self._input or self._read_package()
-                at_end = not self._input
-            block, self._input = self._decompress(self._input), b""
+                piece = self._next_piece()
+                at_end = not piece
+            block = self._decompress(piece)
             if block:
+                self._gave = True
                 self._gauge.count(len(block))
                 if self._most_bytes is not None and self._gauge.out_bytes > self._most_bytes:
                     raise RefusedError(
@@ -100,7 +110,15 @@ class CompressedSource:
                 raise RefusedError(f"its {self._kind.name} data is cut off")
         return b""
 
-    def _decompress(self, data: bytes) -> bytes:
+    def _next_piece(self) -> memoryview:
+        if self._at == len(self._chunk):
+            self._chunk, self._at = self._read_package(), 0
+        piece = memoryview(self._chunk)[self._at : self._at + self._piece_bytes]
+        self._at += len(piece)
+        self._piece_bytes = min(_PIECE_GROWTH * self._piece_bytes, _READ_BYTES)
+        return piece
+
+    def _decompress(self, data: memoryview) -> bytes:
         try:
             return self._member.decompress(data, _BLOCK_BYTES)
         except self._kind.error as exc:
@@ -118,17 +136,23 @@ class CompressedSource:
         return data
 
     def _start_member(self) -> None:
-        while len(self._input) < 4 and (more := self._read_package()):
-            self._input += more
-        if self._input and self._kind.magic(self._input):
+        self._empty_members = 0 if self._gave else self._empty_members + 1
+        if self._empty_members > _MOST_EMPTY_MEMBERS:
+            raise RefusedError(
+                f"more than {_MOST_EMPTY_MEMBERS} empty members of {self._kind.name} data follow each other"
+            )
+        while len(self._chunk) - self._at < 4 and (more := self._read_package()):
+            self._chunk, self._at = self._chunk[self._at :] + more, 0
+        if self._kind.magic(self._chunk[self._at : self._at + 4]):
             self._member = self._kind.start(self._window_bytes)
+            self._piece_bytes, self._gave = _FIRST_PIECE_BYTES, False
             return
         self._ended = True
-        behind = 0
-        while self._input:
-            behind += len(self._input)
-            if not self._kind.padding or not is_zero(self._input):
+        rest, behind = self._chunk[self._at :], 0
+        while rest:
+            behind += len(rest)
+            if not self._kind.padding or not is_zero(rest):
                 raise RefusedError(f"there is something behind its {self._kind.name} data")
-            self._input = self._read_package()
+            rest = self._read_package()
         if behind and behind % self._kind.padding:
             raise RefusedError(f"its {self._kind.name} data is followed by {behind} zeros")

@@ -24,7 +24,7 @@ with open(sys.argv[1], "rb") as package:
 """
 
 
-def endless(path: Path) -> None:
+def many_files(path: Path) -> None:
     """Many small files: the child is still at work when the first of them are seen."""
     with path.open("wb") as package:
         for number in range(30):
@@ -34,7 +34,7 @@ def endless(path: Path) -> None:
 
 async def test_the_children_of_a_killed_agent_end_with_it(tmp_path: Path) -> None:
     package, dest = tmp_path / "package", tmp_path / "dest"
-    await asyncio.to_thread(endless, package)
+    await asyncio.to_thread(many_files, package)
     dest.mkdir()
     agent = subprocess.Popen([sys.executable, "-c", UNPACK, package, dest])  # noqa: ASYNC220
     children: list[psutil.Process] = []

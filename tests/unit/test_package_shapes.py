@@ -134,6 +134,19 @@ async def test_a_name_that_tools_read_in_two_ways_is_refused(data: bytes, why: s
         await unpack_bytes(data, tmp_path)
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+async def test_empty_members_without_end_are_refused_soon(
+    compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(ArchiveRefusedError, match="more than 10000 empty members"):
+        await unpack_bytes(compress(b"") * 500_000, tmp_path)  # each costs as much as the others
+
+
+async def test_some_empty_members_are_no_hindrance(tmp_path: Path) -> None:
+    empty = gzip.compress(b"") * 5_000
+    assert await unpack_bytes(empty + tgz(file("a")) + empty, tmp_path) == {"a": CONTENT}
+
+
 async def test_a_python_archive_with_every_odd_number_is_read(tmp_path: Path) -> None:
     target = io.BytesIO()
     headers = {"comment": "ü", "vendor.key": "1"}
