@@ -339,12 +339,12 @@ def test_an_unknown_path_is_not_found(stage: Stage, method: str, path: str) -> N
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", DEPLOY, "POST"),
+        ("DELETE", DEPLOY, "GET, HEAD, POST"),
         ("DELETE", f"{DEPLOY}/deploy-done", "GET, HEAD"),
         ("PUT", ONE, "POST"),
         ("GET", f"{DEPLOY}/deploy-done/cancel", "POST"),
         ("POST", "/v1/system/stats", "GET, HEAD"),
-        ("OPTIONS", DEPLOY, "POST"),
+        ("OPTIONS", DEPLOY, "GET, HEAD, POST"),
     ],
 )
 def test_another_method_is_refused_and_told_the_right_ones(

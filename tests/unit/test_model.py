@@ -23,7 +23,9 @@ from releasehand.model import (
     ErrorType,
     FailureCode,
     InstanceRollbackParams,
+    MoveParams,
     Request,
+    RetryFailedParams,
     Status,
     Time,
     format_time,
@@ -45,6 +47,8 @@ REQUIRED: list[tuple[type[Request], dict[str, Any]]] = [
     (DeployParams, DEPLOYMENT),
     (InstanceRollbackParams, INSTANCE_ROLLBACK),
     (BatchRollbackParams, BATCH_ROLLBACK),
+    (RetryFailedParams, {"deploy_id": "deploy-2"}),
+    (MoveParams, {"agent_id": "agent-2"}),
     (CancelParams, {}),
 ]
 
