@@ -11,7 +11,6 @@ from agent.executor import Executor
 from agent.finish import finish
 from agent.journal import Journal, JournalError
 from agent.pulse import Pulse
-from agent.race import race
 from releasehand.model.status import Presence
 from shared.clock import Clock
 from shared.errors import ReleasehandError
@@ -26,6 +25,7 @@ from shared.frames import (
     decode_from_controller,
 )
 from shared.logs import get_log
+from shared.race import race
 from shared.session import OFFLINE_AFTER_S, Session
 
 WRITE_TIMEOUT_S: Final = 10.0

@@ -14,7 +14,6 @@ from agent.core.wording import describe_broken, shorten
 from agent.ending import change_for, is_worth_the_service_log
 from agent.instance import Instance
 from agent.journal import JournalError
-from agent.race import race
 from agent.retention import retain
 from agent.steps import Checkpoint, Fetcher, Steps
 from agent.unpack import Limits
@@ -25,6 +24,7 @@ from shared.clock import Clock
 from shared.errors import AttemptError
 from shared.frames import MAX_LOG_TAIL_CHARS, Progress
 from shared.logs import Log, get_log
+from shared.race import race
 
 JOURNAL_RETRY_S: Final = 1.0
 MAX_NOTES: Final = 50

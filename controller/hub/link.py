@@ -28,6 +28,7 @@ from shared.frames import (
     encode,
 )
 from shared.logs import get_log
+from shared.race import race
 from shared.session import QueueFullError, Session
 
 MIN_PACE_S: Final = 0.1  # while the writer is busy, what is due stays due
@@ -158,7 +159,7 @@ class Link:
             if not self._slowed:
                 self._slowed = True
                 log.warning("agent sends too much and is read slowly", agent_id=self.agent_id)
-            await self._deps.clock.sleep(pause_s)
+            await race(self._deps.clock.sleep(pause_s), self._socket.wait_closed())  # then nothing can follow
 
     async def _act(self, frame: object) -> None:
         match frame:
