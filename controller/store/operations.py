@@ -10,11 +10,13 @@ from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.acceptance import InstancePage, PastDeployment
+from controller.core.figures import find_pace_ranks, tell_pace
 from controller.core.operation import derive_status, progress
 from controller.core.refusals import UnknownOperationError
 from releasehand.model import (
     ENDED,
     DeployStatus,
+    EndedAfter,
     EventKind,
     OperationKind,
     Progress,
@@ -110,6 +112,7 @@ async def read_deployment(conn: AsyncConnection, deploy_id: str, page: InstanceP
         updated_at=row.updated_at,
         completed_at=row.ended_at,
         cancelled_at=row.cancelled_at,
+        ended_after=await _pace(conn, row),
     )
 
 
@@ -128,6 +131,7 @@ async def read_rollback(conn: AsyncConnection, rollback_id: str, page: InstanceP
         completed_at=row.ended_at,
         updated_at=row.updated_at,
         cancelled_at=row.cancelled_at,
+        ended_after=await _pace(conn, row),
     )
 
 
@@ -152,6 +156,15 @@ async def read_past(conn: AsyncConnection, deploy_id: str) -> PastDeployment:
 
 async def _progress(conn: AsyncConnection, operation: int) -> Progress:
     return progress((await _counts(conn, [operation])).get(operation, {}))
+
+
+async def _pace(conn: AsyncConnection, operation: Row[*tuple[Any, ...]]) -> EndedAfter:
+    ranks = find_pace_ranks(operation.instance_count)
+    order = func.row_number().over(order_by=TASK.c.completed_at).label("rank")
+    has_ended = (TASK.c.operation == operation.id, TASK.c.completed_at.is_not(None))
+    ranked = select(TASK.c.completed_at, order).where(*has_ended).subquery()
+    rows = await conn.execute(select(ranked.c.rank, ranked.c.completed_at).where(ranked.c.rank.in_(ranks)))
+    return tell_pace(ranks, {row.rank: row.completed_at for row in rows}, operation.accepted_at)
 
 
 async def _task_statuses(conn: AsyncConnection, operation: int, page: InstancePage) -> list[TaskStatus]:

@@ -3,13 +3,23 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from releasehand.model import OperationCounts, OperationKind, Period, Status, SystemStats
+from controller.core.figures import STEP, TURN, Sample, rank_failures, summarise, summarise_phases
+from releasehand.model import (
+    EventKind,
+    EventOutcome,
+    OperationCounts,
+    OperationKind,
+    Period,
+    Status,
+    SystemStats,
+    TaskFigures,
+)
 
 from . import instances
-from .tables import OPERATION
+from .tables import EVENT, OPERATION, TASK
 
 SPAN: Final = {
     Period.HOUR: timedelta(hours=1),
@@ -17,13 +27,20 @@ SPAN: Final = {
     Period.WEEK: timedelta(days=7),
     Period.MONTH: timedelta(days=30),
 }
+TIMED_TASKS: Final = 5_000
+"""Durations are those of so many tasks at most, give or take a few: what is read stays bounded however much
+ended. The share of tasks below a percentile of the sample is off by 1.4 points at most (two standard
+deviations, for p50)."""
 
 
-async def read(conn: AsyncConnection, period: Period, now: datetime) -> SystemStats:
-    """Operations that ended within the period, and instances as they are now."""
+async def read(
+    conn: AsyncConnection, period: Period, now: datetime, timed_tasks: int = TIMED_TASKS
+) -> SystemStats:
+    """Operations and tasks that ended within the period, and instances as they are now."""
+    since = now - SPAN[period]
     rows = await conn.execute(
         select(OPERATION.c.kind, OPERATION.c.status, func.count())
-        .where(OPERATION.c.kind.in_(list(OperationKind)), OPERATION.c.ended_at > now - SPAN[period])
+        .where(OPERATION.c.kind.in_(list(OperationKind)), OPERATION.c.ended_at > since)
         .group_by(OPERATION.c.kind, OPERATION.c.status)
     )
     counts = {(OperationKind(kind), Status(status)): count for kind, status, count in rows}
@@ -32,6 +49,7 @@ async def read(conn: AsyncConnection, period: Period, now: datetime) -> SystemSt
         deployments=_counts(counts, OperationKind.DEPLOYMENT),
         rollbacks=_counts(counts, OperationKind.ROLLBACK),
         instances=await instances.count(conn),
+        tasks=await _tasks(conn, since, timed_tasks),
         timestamp=now,
     )
 
@@ -48,3 +66,49 @@ def _counts(counts: dict[tuple[OperationKind, Status], int], kind: OperationKind
         cancelled=cancelled,
         success_rate=success / decided if decided else 0.0,
     )
+
+
+async def _tasks(conn: AsyncConnection, since: datetime, timed_tasks: int) -> TaskFigures:
+    ended = TASK.c.completed_at > since
+    count = (await conn.execute(select(func.count()).select_from(TASK).where(ended))).scalar_one()
+    failures = await conn.execute(
+        select(TASK.c.error_code, func.count().label("failed"))
+        .where(ended, TASK.c.status == Status.FAILED)
+        .group_by(TASK.c.error_code)
+    )
+    looked_at = ended & _is_in(Sample.of(count, timed_tasks))
+    totals = await _totals(conn, looked_at)
+    return TaskFigures(
+        ended=count,
+        timed=len(totals),
+        total=summarise(totals),
+        phases=summarise_phases(await _phases(conn, looked_at)),
+        failures=rank_failures({row.error_code: row.failed for row in failures}),
+    )
+
+
+def _is_in(sample: Sample) -> ColumnElement[bool]:
+    """What `Sample.takes` says, for the database."""
+    return true() if sample.is_whole else TASK.c.id % TURN * STEP % TURN < sample.share
+
+
+async def _totals(conn: AsyncConnection, looked_at: ColumnElement[bool]) -> list[float]:
+    rows = await conn.execute(select(TASK.c.accepted_at, TASK.c.completed_at).where(looked_at))
+    return [(completed_at - accepted_at).total_seconds() for accepted_at, completed_at in rows]
+
+
+async def _phases(conn: AsyncConnection, looked_at: ColumnElement[bool]) -> list[tuple[str, float]]:
+    """Each phase that was left, in every attempt, as far as the log is kept. How long one took whose end
+    nobody saw is not known."""
+    same = (EVENT.c.operation == TASK.c.operation) & (EVENT.c.instance_id == TASK.c.instance_id)
+    rows = await conn.execute(
+        select(EVENT.c.phase, EVENT.c.duration_s)
+        .select_from(TASK.join(EVENT, same))
+        .where(
+            looked_at,
+            EVENT.c.event == EventKind.PHASE_ENDED,
+            EVENT.c.outcome != EventOutcome.UNKNOWN,
+            EVENT.c.duration_s.is_not(None),
+        )
+    )
+    return [(phase, duration_s) for phase, duration_s in rows]

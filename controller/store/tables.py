@@ -10,6 +10,7 @@ from .columns import Number, Row, UtcDateTime
 
 OPEN_SQL: Final = "status IN ('pending', 'in_progress')"
 BACKOFF_SQL: Final = "retry_at IS NOT NULL"
+HAS_ENDED_SQL: Final = "completed_at IS NOT NULL"
 
 
 def _time(*, nullable: bool = False, index: bool = False) -> Any:
@@ -126,6 +127,23 @@ class TaskRow(Row, table=True):
             postgresql_where=text(OPEN_SQL),
         ),
         Index("ix_task_agent_id", "agent_id", sqlite_where=text(OPEN_SQL), postgresql_where=text(OPEN_SQL)),
+        Index(  # figures are read from it alone
+            "ix_task_completed_at",
+            "completed_at",
+            "status",
+            "error_code",
+            "id",
+            "accepted_at",
+            sqlite_where=text(HAS_ENDED_SQL),
+            postgresql_where=text(HAS_ENDED_SQL),
+        ),
+        Index(
+            "ix_task_operation_completed_at",
+            "operation",
+            "completed_at",
+            sqlite_where=text(HAS_ENDED_SQL),
+            postgresql_where=text(HAS_ENDED_SQL),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Number)

@@ -12,6 +12,7 @@ from .deployment import (
     DeployParams,
     DeployResult,
     DeployStatus,
+    EndedAfter,
     Progress,
     RetryFailedParams,
     TaskStatus,
@@ -83,7 +84,15 @@ from .status import (
     Verdict,
     WaitingFor,
 )
-from .system import InstanceCounts, OperationCounts, SystemHealth, SystemStats
+from .system import (
+    Durations,
+    FailureCount,
+    InstanceCounts,
+    OperationCounts,
+    SystemHealth,
+    SystemStats,
+    TaskFigures,
+)
 
 __all__ = [
     "DEFAULT_RETRIES",
@@ -110,7 +119,9 @@ __all__ = [
     "DeploymentSummary",
     "Drift",
     "DryRunResult",
+    "Durations",
     "EndOfLog",
+    "EndedAfter",
     "Envelope",
     "ErrorBody",
     "ErrorEnvelope",
@@ -118,6 +129,7 @@ __all__ = [
     "EventKind",
     "EventOutcome",
     "FailureCode",
+    "FailureCount",
     "FieldError",
     "ForecastCode",
     "HealthStatus",
@@ -160,6 +172,7 @@ __all__ = [
     "Status",
     "SystemHealth",
     "SystemStats",
+    "TaskFigures",
     "TaskResult",
     "TaskStatus",
     "Time",

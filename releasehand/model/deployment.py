@@ -83,6 +83,15 @@ class Progress(Answer):
     in_progress: int = 0
 
 
+class EndedAfter(Answer):
+    """Seconds from acceptance until 50, 95 and 100 % of the instances had ended, in any outcome; null until
+    then."""
+
+    p50_s: float | None = None
+    p95_s: float | None = None
+    p100_s: float | None = None
+
+
 class TaskStatus(Answer):
     """One instance's share of an operation. `version` and `current_version` are the live one."""
 
@@ -115,6 +124,7 @@ class DeployStatus(Answer):
     updated_at: Time
     completed_at: Time | None = None
     cancelled_at: Time | None = None
+    ended_after: EndedAfter = EndedAfter()
 
 
 class CancelParams(Request):

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from .deployment import InstanceIds, Progress, TaskStatus, TimeoutSeconds
+from .deployment import EndedAfter, InstanceIds, Progress, TaskStatus, TimeoutSeconds
 from .fields import Answer, Name, OptionalDigest, OptionalPackageUrl, Request, TargetVersion, Time
 from .status import RollbackType, Status
 
@@ -59,3 +59,4 @@ class RollbackStatus(Answer):
     completed_at: Time | None
     updated_at: Time
     cancelled_at: Time | None = None
+    ended_after: EndedAfter = EndedAfter()
