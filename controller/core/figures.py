@@ -1,6 +1,6 @@
 """Figures of how long work took, and why it failed: from values to what is told."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
@@ -68,9 +68,12 @@ def find_pace_ranks(instances: int) -> tuple[int, int, int]:
     return find_rank(50, instances), find_rank(95, instances), instances
 
 
-def tell_pace(ranks: Sequence[int], ends: Mapping[int, datetime], accepted_at: datetime) -> EndedAfter:
-    """`ranks` as `find_pace_ranks` has them, `ends` by rank, as far as there are any."""
+def tell_pace(
+    accepted_at: datetime, p50_at: datetime | None, p95_at: datetime | None, p100_at: datetime | None
+) -> EndedAfter:
+    """From when so many instances had ended; None where they have not yet."""
     p50, p95, p100 = (
-        round((ends[rank] - accepted_at).total_seconds(), 3) if rank in ends else None for rank in ranks
+        None if at is None else round((at - accepted_at).total_seconds(), 3)
+        for at in (p50_at, p95_at, p100_at)
     )
     return EndedAfter(p50_s=p50, p95_s=p95, p100_s=p100)

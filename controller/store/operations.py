@@ -160,11 +160,14 @@ async def _progress(conn: AsyncConnection, operation: int) -> Progress:
 
 async def _pace(conn: AsyncConnection, operation: Row[*tuple[Any, ...]]) -> EndedAfter:
     ranks = find_pace_ranks(operation.instance_count)
-    order = func.row_number().over(order_by=TASK.c.completed_at).label("rank")
-    has_ended = (TASK.c.operation == operation.id, TASK.c.completed_at.is_not(None))
-    ranked = select(TASK.c.completed_at, order).where(*has_ended).subquery()
-    rows = await conn.execute(select(ranked.c.rank, ranked.c.completed_at).where(ranked.c.rank.in_(ranks)))
-    return tell_pace(ranks, {row.rank: row.completed_at for row in rows}, operation.accepted_at)
+    ends = (
+        select(TASK.c.completed_at)
+        .where(TASK.c.operation == operation.id, TASK.c.completed_at.is_not(None))
+        .order_by(TASK.c.completed_at)
+        .limit(1)
+    )
+    reached = select(*(ends.offset(rank - 1).scalar_subquery() for rank in ranks))
+    return tell_pace(operation.accepted_at, *(await conn.execute(reached)).one())
 
 
 async def _task_statuses(conn: AsyncConnection, operation: int, page: InstancePage) -> list[TaskStatus]:

@@ -57,11 +57,16 @@ def test_the_most_frequent_failures_are_told_first_and_no_more_than_ten() -> Non
 
 
 def test_a_pace_is_told_as_far_as_it_has_come() -> None:
-    ranks = find_pace_ranks(40)
-    assert ranks == (20, 38, 40)
-    ends = {20: START + timedelta(seconds=1.5), 38: START + timedelta(seconds=60)}
-    assert tell_pace(ranks, ends, START) == EndedAfter(p50_s=1.5, p95_s=60.0, p100_s=None)
-    assert tell_pace(find_pace_ranks(1), {1: START}, START) == EndedAfter(p50_s=0, p95_s=0, p100_s=0)
+    half, most = START + timedelta(seconds=1.5), START + timedelta(seconds=60)
+    assert tell_pace(START, half, most, None) == EndedAfter(p50_s=1.5, p95_s=60.0, p100_s=None)
+    assert tell_pace(START, START, START, START) == EndedAfter(p50_s=0, p95_s=0, p100_s=0)
+
+
+@pytest.mark.parametrize(("instances", "ranks"), [(1, (1, 1, 1)), (3, (2, 3, 3)), (40, (20, 38, 40))])
+def test_shares_of_an_operation_are_rounded_up_to_whole_instances(
+    instances: int, ranks: tuple[int, int, int]
+) -> None:
+    assert find_pace_ranks(instances) == ranks
 
 
 def test_a_sample_of_few_is_all_of_them() -> None:
