@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 HAS_ENDED = "completed_at IS NOT NULL"
+PHASE_ENDED = "event = 'phase_ended'"
 
 
 def upgrade() -> None:
@@ -26,8 +27,16 @@ def upgrade() -> None:
         sqlite_where=sa.text(HAS_ENDED),
         postgresql_where=sa.text(HAS_ENDED),
     )
+    op.create_index(
+        "ix_event_phase_ended",
+        "event",
+        ["task", "event", "phase", "outcome", "duration_s"],
+        sqlite_where=sa.text(PHASE_ENDED),
+        postgresql_where=sa.text(PHASE_ENDED),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_event_phase_ended", "event")
     op.drop_index("ix_task_operation_completed_at", "task")
     op.drop_index("ix_task_completed_at", "task")
