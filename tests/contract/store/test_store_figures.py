@@ -172,7 +172,7 @@ class Past:
 
 PASTS = st.builds(
     Past,
-    age_s=st.one_of(st.none(), st.integers(0, 7_200)),
+    age_s=st.one_of(st.none(), st.sampled_from([0, 3_599, 3_600, 86_400]), st.integers(0, 7_200)),
     took_ms=st.integers(0, 20_000),
     status=st.sampled_from([Status.COMPLETED, Status.FAILED, Status.CANCELLED]),
     code=st.sampled_from([code.value for code in FailureCode][:14]),
