@@ -39,13 +39,6 @@ Unpack = Callable[[bytes], Awaitable[UnpackResult]]
 
 
 @pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    path = tmp_path / "dest"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
     path = tmp_path / "small"

@@ -22,6 +22,7 @@ else:
 from agent.errors import ArchiveRefusedError
 from agent.unpack import Limits, unpack
 from tests.fakes.archives import END, Member, file, tar, tgz
+from tests.fakes.unpacking import unpack_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -35,19 +36,6 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 # An xz stream whose dictionary is as large as xz -9 makes it.
 LZMA_9 = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    path = tmp_path / "dest"
-    path.mkdir(mode=0o700)
-    return path
-
-
-async def unpack_bytes(data: bytes, dest: Path, limits: Limits | None = None) -> None:
-    with dest.with_name("package").open("w+b") as package:
-        package.write(data)
-        await unpack(package, dest, limits)
 
 
 def zstd_long(data: bytes, window_log: int) -> bytes:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.unpack import Limits, unpack
 from tests.fakes.harmless_zips import HARMLESS
 from tests.fakes.trees import describe_tree
+from tests.fakes.unpacking import unpack_bytes
 from tests.fakes.zips import (
     Item,
 )
@@ -23,19 +23,6 @@ pytestmark = pytest.mark.slow
 
 CONTENT = b"content\n"
 A, B = Item(b"a"), Item(b"b")
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    path = tmp_path / "dest"
-    path.mkdir(mode=0o700)
-    return path
-
-
-async def unpack_bytes(data: bytes, dest: Path, limits: Limits | None = None) -> None:
-    with dest.with_name("package").open("w+b") as package:
-        package.write(data)
-        await unpack(package, dest, limits)
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -7,24 +7,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ArchiveRefusedError
-from agent.unpack import Limits, unpack
 from tests.fakes.hostile_tars import SMALL
 from tests.fakes.hostile_zips import CORPUS
+from tests.fakes.unpacking import unpack_bytes
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    path = tmp_path / "dest"
-    path.mkdir(mode=0o700)
-    return path
-
-
-async def unpack_bytes(data: bytes, dest: Path, limits: Limits | None = None) -> None:
-    with dest.with_name("package").open("w+b") as package:
-        package.write(data)
-        await unpack(package, dest, limits)
 
 
 @pytest.mark.parametrize("name", CORPUS)
