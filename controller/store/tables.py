@@ -14,7 +14,8 @@ HAS_ENDED_SQL: Final = "completed_at IS NOT NULL"
 PHASE_ENDED_SQL: Final = "event = 'phase_ended'"
 
 
-def _time(*, nullable: bool = False, index: bool = False) -> Any:
+def time_column(*, nullable: bool = False, index: bool = False) -> Any:
+    """An instant, in UTC."""
     return Field(
         default=None if nullable else ..., sa_column=Column(UtcDateTime, nullable=nullable, index=index)
     )
@@ -34,9 +35,9 @@ class AgentRow(Row, table=True):
     incarnation: str
     last_n: int = Field(sa_type=Number)  # newest recorded report of this incarnation
     facts: dict[str, str] = Field(sa_column=Column("facts", JSON, nullable=False))
-    first_seen_at: datetime = _time()
-    presence_changed_at: datetime = _time()
-    last_heartbeat_at: datetime = _time()
+    first_seen_at: datetime = time_column()
+    presence_changed_at: datetime = time_column()
+    last_heartbeat_at: datetime = time_column()
     rejected_reports: int = Field(default=0, sa_type=Number)
 
 
@@ -69,9 +70,9 @@ class InstanceRow(Row, table=True):
     )
     expected_sha256: str
     unknown_task: int | None = Field(default=None, sa_type=Number)  # the host has not spoken since
-    retired_at: datetime | None = _time(nullable=True)
-    moved_at: datetime | None = _time(nullable=True)  # to its agent, which has not listed it since
-    updated_at: datetime = _time()
+    retired_at: datetime | None = time_column(nullable=True)
+    moved_at: datetime | None = time_column(nullable=True)  # to its agent, which has not listed it since
+    updated_at: datetime = time_column()
 
 
 class OperationRow(Row, table=True):
@@ -98,10 +99,10 @@ class OperationRow(Row, table=True):
     rollback_type: str | None = None
     instance_count: int
     status: str
-    accepted_at: datetime = _time()
-    updated_at: datetime = _time()
-    ended_at: datetime | None = _time(nullable=True)
-    cancelled_at: datetime | None = _time(nullable=True)
+    accepted_at: datetime = time_column()
+    updated_at: datetime = time_column()
+    ended_at: datetime | None = time_column(nullable=True)
+    cancelled_at: datetime | None = time_column(nullable=True)
 
 
 class TaskRow(Row, table=True):
@@ -157,11 +158,12 @@ class TaskRow(Row, table=True):
     generation: int = Field(sa_type=Number)
     target_version: str
     package_url: str = Field(sa_column=Column("package_url", Text, nullable=False))
+    url_query: int | None = Field(default=None, sa_type=Number)  # the rest of the URL, where it has one
     package_sha256: str
     source_sha256: str
     force: bool
-    accepted_at: datetime = _time()
-    deadline_at: datetime = _time()
+    accepted_at: datetime = time_column()
+    deadline_at: datetime = time_column()
     activation_bound_s: float
     status: str
     attempt: int = Field(sa_type=Number)
@@ -174,12 +176,12 @@ class TaskRow(Row, table=True):
     last_code: str | None = None
     bytes_done: int = Field(sa_column=Column("bytes_done", BigInteger, nullable=False))
     bytes_total: int = Field(sa_column=Column("bytes_total", BigInteger, nullable=False))
-    started_at: datetime | None = _time(nullable=True)
-    completed_at: datetime | None = _time(nullable=True)
-    updated_at: datetime = _time()
-    closes_at: datetime = _time()
-    retry_at: datetime | None = _time(nullable=True)
-    cancel_asked_at: datetime | None = _time(nullable=True)
+    started_at: datetime | None = time_column(nullable=True)
+    completed_at: datetime | None = time_column(nullable=True)
+    updated_at: datetime = time_column()
+    closes_at: datetime = time_column()
+    retry_at: datetime | None = time_column(nullable=True)
+    cancel_asked_at: datetime | None = time_column(nullable=True)
     superseded_by: int | None = Field(default=None, sa_type=Number)
     behind: int | None = Field(default=None, sa_type=Number)
 
@@ -204,7 +206,7 @@ class EventRow(Row, table=True):
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Number)
-    at: datetime = _time()
+    at: datetime = time_column()
     event: str
     operation: int | None = Field(default=None, sa_type=Number)
     task: int | None = Field(default=None, sa_type=Number)
@@ -237,7 +239,7 @@ class HistoryRow(Row, table=True):
     action: str
     status: str
     operation_id: str
-    at: datetime = _time()
+    at: datetime = time_column()
 
 
 class SourceRow(Row, table=True):
@@ -248,8 +250,18 @@ class SourceRow(Row, table=True):
     service: str = Field(primary_key=True)
     version: str = Field(primary_key=True)
     package_url: str = Field(sa_column=Column("package_url", Text, nullable=False))
+    url_query: int | None = Field(default=None, sa_type=Number)
     sha256: str = Field(sa_column=Column("sha256", String(64), nullable=False))
-    updated_at: datetime = _time()
+    updated_at: datetime = time_column()
+
+
+class UrlQueryRow(Row, table=True):
+    """What follows the `?` of a package URL, sealed: presigned URLs are credentials."""
+
+    __tablename__ = "url_query"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Number)
+    sealed: str = Field(sa_column=Column("sealed", Text, nullable=False))
 
 
 AGENT: Final[Table] = AgentRow.__table__  # type: ignore[attr-defined]
@@ -259,3 +271,4 @@ TASK: Final[Table] = TaskRow.__table__  # type: ignore[attr-defined]
 EVENT: Final[Table] = EventRow.__table__  # type: ignore[attr-defined]
 HISTORY: Final[Table] = HistoryRow.__table__  # type: ignore[attr-defined]
 SOURCE: Final[Table] = SourceRow.__table__  # type: ignore[attr-defined]
+URL_QUERY: Final[Table] = UrlQueryRow.__table__  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import controller.store.access_tables
 import controller.store.tables  # noqa: F401 - fills the metadata
 from controller.store.columns import Row
 
