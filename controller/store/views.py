@@ -1,41 +1,67 @@
 """What can be looked at: each method is one consistent look."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from controller.core.acceptance import InstancePage
 from controller.core.lists import AgentFilter, InstanceFilter, LogPage, OperationFilter, Page
 from releasehand.model import (
     AgentList,
     DeploymentList,
+    DeployStatus,
     InstanceList,
+    InstanceStatus,
     OperationKind,
+    Period,
     ReleaseLog,
     RollbackList,
+    RollbackStatus,
+    ServiceInstances,
     ServiceList,
     ServiceVersions,
+    SystemStats,
+    VersionHistory,
 )
 
-from . import history, lists, release_log
-from .engine import Database, carry_through
-
-ResultT = TypeVar("ResultT")
+from . import history, instances, lists, operations, release_log, stats
+from .transactions import Transactions
 
 
-class Views:
-    """Everything here may raise StoreUnavailableError, and may be cancelled."""
+class Views(Transactions):
+    """Nothing here writes."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus:
+        """Raises UnknownOperationError."""
+        return await self._read(lambda conn: operations.read_deployment(conn, deploy_id, page))
 
-    async def _read(self, look: Callable[[AsyncConnection], Awaitable[ResultT]]) -> ResultT:
-        async def read() -> ResultT:
-            async with self._database.read() as conn:
-                return await look(conn)
+    async def rollback_status(self, rollback_id: str, page: InstancePage) -> RollbackStatus:
+        """Raises UnknownOperationError."""
+        return await self._read(lambda conn: operations.read_rollback(conn, rollback_id, page))
 
-        return await carry_through(read())
+    async def service_versions(self, service: str, *, include_stopped: bool) -> ServiceVersions:
+        """Raises UnknownServiceError."""
+        return await self._read(
+            lambda conn: instances.read_versions(
+                conn, service, include_stopped=include_stopped, now=self._clock.now()
+            )
+        )
+
+    async def service_instances(
+        self, service: str, *, status: InstanceStatus | None, version: str, limit: int, offset: int
+    ) -> ServiceInstances:
+        """Raises UnknownServiceError."""
+        return await self._read(
+            lambda conn: instances.read_instances(
+                conn, service, status=status, version=version, limit=limit, offset=offset
+            )
+        )
+
+    async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory:
+        """Raises UnknownInstanceError."""
+        return await self._read(lambda conn: history.read(conn, instance_id, limit=limit, offset=offset))
+
+    async def system_stats(self, period: Period) -> SystemStats:
+        """The figures as of now."""
+        return await self._read(lambda conn: stats.read(conn, period, self._clock.now()))
 
     async def release_log(self, kind: OperationKind, operation_id: str, page: LogPage) -> ReleaseLog:
         """Raises UnknownOperationError."""
