@@ -12,6 +12,7 @@ from controller.core.plan import Action, SendAgain, SendCancel, Standing, Start,
 from controller.core.refusals import StoreUnavailableError
 from controller.core.task import Task, TaskMove
 from controller.notice import Notices
+from controller.rounds import repeat
 from controller.store import Changed, StaleMoveError
 from shared.clock import Clock
 from shared.frames import Cancel, Execute, Ref
@@ -103,14 +104,10 @@ class Dispatcher:
                 await self._work_off()
 
     async def _scan(self, every_s: float, find: "_Find") -> None:
-        while True:
-            await self._clock.sleep(every_s)
-            try:
-                self.wake(await find())
-            except StoreUnavailableError as exc:
-                log.warning("tasks could not be looked for", reason=str(exc))
-            except Exception:  # noqa: BLE001 - as in _work_off
-                log.crash("looking for tasks met a bug")
+        async def look() -> None:
+            self.wake(await find())
+
+        await repeat("looking for tasks", look, self._clock, every_s=every_s, first_after_s=every_s)
 
     async def _find_due_retries(self) -> list[int]:
         now = self._clock.now()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
-from controller.core.refusals import StoreUnavailableError
+from controller.rounds import repeat
 from shared.clock import Clock
 from shared.logs import get_log
 
@@ -44,15 +44,7 @@ class Pruner:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await self._clock.sleep(FIRST_AFTER_S)
-        while True:
-            try:
-                await self.prune()
-            except StoreUnavailableError as exc:
-                log.warning("pruning was put off", reason=str(exc))
-            except Exception:  # noqa: BLE001 - a bug of ours must not end the controller: it is told, and tried again
-                log.crash("pruning met a bug")
-            await self._clock.sleep(EVERY_S)
+        await repeat("pruning", self.prune, self._clock, every_s=EVERY_S, first_after_s=FIRST_AFTER_S)
 
     async def prune(self) -> None:
         """One round over all that is too old. Safe to cancel and to repeat."""

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from controller.core.refusals import StoreUnavailableError
 from controller.live import Live, Seen
 from controller.notice import Notices
+from controller.rounds import repeat
 from controller.store import Changed
 from releasehand.model import Presence
 from shared.clock import Clock
@@ -45,14 +46,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            try:
-                await self.sweep()
-            except StoreUnavailableError as exc:
-                log.warning("sweep was put off", reason=str(exc))
-            except Exception:  # noqa: BLE001 - a bug of ours must not end the controller: it is told, and tried again
-                log.crash("sweep met a bug")
-            await self._clock.sleep(EVERY_S)
+        await repeat("sweep", self.sweep, self._clock, every_s=EVERY_S)
 
     async def sweep(self) -> None:
         """One round. Safe to repeat."""
