@@ -87,8 +87,9 @@ class AuditRow(Row, table=True):
 
     __tablename__ = "audit"
     __table_args__ = (
-        Index("ix_audit_actor", "actor", "id"),
-        Index("ix_audit_action", "action", "id"),
+        Index("ix_audit_at", "at", "id"),
+        Index("ix_audit_actor", "actor", "at", "id"),
+        Index("ix_audit_action", "action", "at", "id"),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Number)

@@ -3,6 +3,7 @@
 from controller.checkpoint import Checkpoint, pass_by
 from shared.clock import Clock
 
+from .access import Access
 from .engine import Database, make_directory
 from .orders import Orders
 from .schema import migrate
@@ -27,5 +28,5 @@ async def open_store(url: str, clock: Clock, *, checkpoint: Checkpoint = pass_by
     return store
 
 
-class Store(Orders, Views, Work, Sessions):
+class Store(Orders, Views, Access, Work, Sessions):
     """All of it, on one database."""

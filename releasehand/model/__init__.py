@@ -2,6 +2,7 @@
 
 Everything that schedulers, the client, both daemons and the OpenAPI document say is declared here once."""
 
+from .audit import ActorKind, AuditAction, AuditList, AuditOutcome, AuditRecord
 from .codes import TRANSIENT, FailureCode
 from .deployment import (
     DEFAULT_RETRIES,
@@ -104,9 +105,14 @@ __all__ = [
     "OPEN",
     "PREVIOUS",
     "TRANSIENT",
+    "ActorKind",
     "Agent",
     "AgentList",
     "Answer",
+    "AuditAction",
+    "AuditList",
+    "AuditOutcome",
+    "AuditRecord",
     "BatchRollbackParams",
     "BatchRollbackResult",
     "CancelParams",

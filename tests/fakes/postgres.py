@@ -65,6 +65,7 @@ class Postgres:
                 return self.url(database)
             names = ", ".join(f'"{table.name}"' for table in Row.metadata.sorted_tables)
             async with connected.write() as conn:
+                await conn.execute(text("SET LOCAL session_replication_role = replica"))  # no triggers
                 await conn.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
         finally:
             await connected.close()
