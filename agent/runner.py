@@ -135,9 +135,10 @@ class Runner:
             shown = Shown.OTHER
         action = decide_resume(record, shown)
         log = self._log_of(record).bind(current_shows=shown, starts=record.starts, action=action)
-        log.warning("unfinished attempt was found")
         if action is Resume.REDO:
+            log.warning("phase ended", outcome="interrupted")  # so that each start of a phase has its end
             return self._with_new_bound(record)
+        log.warning("unfinished attempt was found")
         version = record.command.version
         if record.starts >= MAX_STARTS:
             why = f"the agent was started {record.starts} times while it worked on {version}"
@@ -228,10 +229,10 @@ class Runner:
         self._tools.checkpoint(f"{record.phase}:entered")
         if failure is None:
             log.info("phase ended", entered=record.phase)
-        elif record.phase is Phase.BROKEN:
-            log.error("instance is broken: a person must look", code=failure.code, reason=failure.message)
         else:
             log.warning("phase ended", entered=record.phase, code=failure.code, reason=failure.message)
+            if record.phase is Phase.BROKEN:
+                log.error("instance is broken: a person must look", code=failure.code)
         return record
 
     async def _write_down(self, record: AttemptRecord) -> AttemptRecord:

@@ -28,7 +28,7 @@ def run_daemon(config: Path) -> int:
     except ConfigError as exc:
         tell_problems(config, exc.problems)
         return BAD_CONFIG
-    configure_logs(settings.log_format)
+    configure_logs(settings.log_format, program="releasehand-agent")
     try:
         asyncio.run(run_agent(settings))
     except (ReleasehandError, OSError) as exc:

@@ -31,7 +31,7 @@ def serve(config: ConfigFile) -> None:
 
     try:
         settings = load_config(config, os.environ)
-        configure_logs(settings.log_format)
+        configure_logs(settings.log_format, program="releasehand-controller")
         asyncio.run(serve_until_told(settings))
     except ConfigError as exc:
         _fail(str(exc), 2)

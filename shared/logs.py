@@ -1,4 +1,5 @@
-"""Logging for both daemons: past-tense events with ids as fields, one line each, text or JSON on stderr.
+"""Logging for both daemons: past-tense events with ids as fields, one line each: text or JSON on stderr, or
+entries of the journal.
 
     log = get_log(__name__)
     log.info("phase ended", instance_id="user-service-1", phase="downloading", outcome="ok")
@@ -7,14 +8,19 @@ Nothing secret and no query string of a URL goes into a field (shared.urls.redac
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
+from shared.journald import JournalHandler, is_stderr_of_journal
+
 LogFormat = Literal["text", "json"]
 MAX_VALUE_CHARS: Final = 4_096
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-:/@,")
+_SUBJECT: Final = ("instance_id", "version")  # begin a line of the journal
+_BESIDE: Final = frozenset({*_SUBJECT, "deploy_id", "service", "generation", "task"})  # fields say them there
 _QUIET: Final = ("websockets", "aiohttp", "asyncio", "alembic", "sqlalchemy")  # heard from WARNING on
 
 
@@ -53,10 +59,18 @@ def get_log(name: str, **fields: Any) -> Log:
     return Log(logging.getLogger(name), fields)
 
 
-def configure_logs(form: LogFormat, *, level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Send everything to `stream` (stderr) as lines of `form`; safe to repeat, the last call counts."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+def configure_logs(
+    form: LogFormat,
+    *,
+    program: str = "releasehand",
+    level: int = logging.INFO,
+    stream: TextIO | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Send everything to `stream` (stderr) as lines of `form`; safe to repeat, the last call counts.
+
+    Text that systemd would put into the journal goes there as entries of `program`, with their fields."""
+    handler = _make_handler(form, program, stream, environment)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -64,6 +78,23 @@ def configure_logs(form: LogFormat, *, level: int = logging.INFO, stream: TextIO
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _make_handler(
+    form: LogFormat, program: str, stream: TextIO | None, environment: Mapping[str, str]
+) -> logging.Handler:
+    handler: logging.Handler
+    if form == "text" and stream is None and is_stderr_of_journal(environment):
+        try:
+            handler = JournalHandler(program)
+        except OSError:
+            pass  # what is written to stderr reaches it too, without fields
+        else:
+            handler.setFormatter(JournalFormatter())
+            return handler
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    return handler
 
 
 class TextFormatter(logging.Formatter):
@@ -77,6 +108,23 @@ class TextFormatter(logging.Formatter):
 
     def _traceback(self, record: logging.LogRecord) -> list[str]:
         return [self.formatException(record.exc_info)] if record.exc_info else []
+
+
+class JournalFormatter(logging.Formatter):
+    """`web-1 v1.2.3: phase ended phase=downloading outcome=ok`: time, level and ids stand beside it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The traceback goes into `exc_text`, for a field of its own."""
+        fields = _fields_of(record)
+        about = " ".join(str(fields[key]) for key in _SUBJECT if fields.get(key))
+        line = escape_controls((f"{about}: " if about else "") + record.getMessage())
+        for key, value in fields.items():
+            if key not in _BESIDE:
+                line += f" {key}={_quote(value)}"
+        if record.exc_info:
+            record.exc_text = self.formatException(record.exc_info)
+            line += f" error={_quote(record.exc_text.splitlines()[-1])}"
+        return line
 
 
 class JsonFormatter(logging.Formatter):
