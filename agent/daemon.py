@@ -39,6 +39,7 @@ from agent.uplink import Identity, Uplink
 from shared.clock import Clock, SystemClock
 from shared.errors import AttemptError, ReleasehandError
 from shared.logs import get_log
+from shared.supervisor import UNSUPERVISED, Supervisor
 
 LOCK_NAME: Final = "agent.lock"
 PACKAGES_NAME: Final = "packages"
@@ -61,11 +62,13 @@ async def run_agent(
     clock: Clock | None = None,
     jitter: Callable[[], float] = random,
     checkpoint: Callable[[str], None] = lambda _: None,
+    supervisor: Supervisor = UNSUPERVISED,
 ) -> None:
     """Run until SIGTERM or SIGINT. Attempts at work are left for the next start; services stay up.
 
     `jitter` gives numbers in [0, 1), by which pauses vary. `checkpoint` is told each move and effect right
-    after it happened; it is for tests that kill the agent there. Raises StateDirBusyError, JournalError,
+    after it happened; it is for tests that kill the agent there. `supervisor` hears when recovery is done.
+    Raises StateDirBusyError, JournalError,
     OSError, AttemptError when it cannot start."""
     clock = clock or SystemClock()
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,6 +110,7 @@ async def run_agent(
                 clock=clock,
                 news=news,
                 jitter=jitter,
+                show=supervisor.show,
             )
             log.info(
                 "agent is ready",
@@ -117,6 +121,7 @@ async def run_agent(
                 incarnation=journal.incarnation,
                 pid=os.getpid(),
             )
+            supervisor.ready()
             async with asyncio.TaskGroup() as group:
                 work = [
                     group.create_task(executor.run(), name="executor"),
@@ -124,6 +129,7 @@ async def run_agent(
                     group.create_task(uplink.run(), name="uplink"),
                 ]
                 await stopped.wait()
+                supervisor.stopping()
                 log.info("agent was asked to stop", unfinished=len(executor.unfinished))
                 downloader.suspend()
                 for task in work:

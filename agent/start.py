@@ -17,11 +17,18 @@ def run_daemon(config: Path) -> int:
     CANNOT_RUN, or BAD_CONFIG with every problem on stderr."""
     import asyncio
 
-    from agent.config import load_config
+    from agent.config import AgentConfig, load_config
     from agent.daemon import run_agent
+    from shared.clock import SystemClock
     from shared.errors import ReleasehandError
     from shared.logs import configure_logs, get_log
     from shared.settings import ConfigError
+    from shared.supervisor import Supervisor
+
+    async def serve(settings: AgentConfig) -> None:
+        supervisor = Supervisor.from_environment(os.environ)
+        async with supervisor.watch(SystemClock()):
+            await run_agent(settings, supervisor=supervisor)
 
     try:
         settings = load_config(config, os.environ)
@@ -30,7 +37,7 @@ def run_daemon(config: Path) -> int:
         return BAD_CONFIG
     configure_logs(settings.log_format, program="releasehand-agent")
     try:
-        asyncio.run(run_agent(settings))
+        asyncio.run(serve(settings))
     except (ReleasehandError, OSError) as exc:
         get_log("agent").error("agent could not go on", reason=str(exc))
         return CANNOT_RUN

@@ -68,12 +68,13 @@ class Uplink:
         clock: Clock,
         news: asyncio.Event,
         jitter: Callable[[], float] = random,
+        show: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`jitter` gives numbers in [0, 1); `news` is set whenever the journal has something new to
-        report."""
+        report; `show` is told in one line how the link is."""
         self._section, self._identity = section, identity
         self._executor, self._journal, self._pulse = executor, journal, pulse
-        self._clock, self._jitter, self._news = clock, jitter, news
+        self._clock, self._jitter, self._news, self._show = clock, jitter, news, show
         self._window_s = MIN_WINDOW_S
         self._told = ""
         self._since = 0.0  # the end of the newest link or the start of the newest try, whichever is later
@@ -122,6 +123,7 @@ class Uplink:
         welcome = await self._greet(socket)
         self._window_s = min(max(MIN_WINDOW_S, welcome.reconnect_window_s), MAX_WINDOW_S)
         self._told = ""
+        self._show(f"connected to {self._section.url}")
         log.info("link was established", controller=self._section.url, epoch=welcome.session_epoch)
         link = Link(
             socket,

@@ -1,6 +1,7 @@
 """The controller, put together: what is started, in which order, and how it stops."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -30,6 +31,7 @@ from controller.store import open_store
 from controller.sweeper import Sweeper
 from shared.clock import Clock, SystemClock
 from shared.logs import get_log
+from shared.supervisor import Supervisor
 from shared.tls import server_context
 
 VERSION: Final = version("releasehand-daemons")
@@ -158,8 +160,15 @@ async def serve_until_told(config: ControllerConfig, *, checkpoint: Checkpoint =
     told = until_told(asyncio.get_running_loop())
     for risk in find_risks(config):
         log.warning("configuration is risky", reason=risk)
-    async with run_controller(config, SystemClock(), checkpoint=checkpoint) as addresses:
+    clock, supervisor = SystemClock(), Supervisor.from_environment(os.environ)
+    async with (
+        supervisor.watch(clock),
+        run_controller(config, clock, checkpoint=checkpoint) as addresses,
+    ):
         log.info("controller started", api=addresses.api, hub=addresses.hub, version=VERSION)
+        supervisor.show(f"API on {addresses.api}, agents on {addresses.hub}")
+        supervisor.ready()
         await told.wait()
+        supervisor.stopping()
         log.info("controller stopping")
     log.info("controller stopped")

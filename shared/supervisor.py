@@ -1,8 +1,10 @@
 """Telling systemd how the daemon does: sd_notify(3), sd_watchdog_enabled(3)."""
 
+import asyncio
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Final, NoReturn, Self
 
 from shared.clock import Clock
@@ -48,6 +50,16 @@ class Supervisor:
         """The end was asked for, and is on its way."""
         self._tell("STOPPING=1")
 
+    @asynccontextmanager
+    async def watch(self, clock: Clock) -> AsyncIterator[None]:
+        """`run` beside the block."""
+        task = asyncio.create_task(self.run(clock), name="supervisor")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
     async def run(self, clock: Clock) -> NoReturn:
         """Until `ready`, ask for patience; then feed the watchdog, twice as often as it wants."""
         while True:
@@ -76,3 +88,6 @@ class Supervisor:
                 told.sendto(line.encode(), address)
         except OSError as exc:  # what is not heard is said again soon
             log.debug("supervisor could not be told", line=line, reason=str(exc))
+
+
+UNSUPERVISED: Final = Supervisor()

@@ -1,0 +1,58 @@
+"""The units in systemd/, judged by systemd itself."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+UNITS: Final = Path(__file__).parents[2] / "systemd"
+NAMES: Final = ("releasehand-controller", "releasehand-agent", "releasehand-agent-user")
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed: apt install systemd"
+)
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [("releasehand-controller", 1.6), ("releasehand-agent", 2.6), ("releasehand-agent-user", 1.6)],
+)
+def test_a_unit_exposes_little(name: str, bound: float) -> None:
+    judged = analyze(
+        "security", "--offline=yes", f"--threshold={round(bound * 10)}", str(UNITS / f"{name}.service")
+    )
+    assert judged.returncode == 0, judged.stdout[-400:] + judged.stderr
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", NAMES)
+def test_systemd_finds_nothing_wrong_with_a_unit(name: str, tmp_path: Path) -> None:
+    text = (UNITS / f"{name}.service").read_text(encoding="utf-8")
+    unit = tmp_path / f"{name}.service"
+    unit.write_text(re.sub(r"/opt/releasehand/bin/\S+", sys.executable, text), encoding="utf-8")
+    judged = analyze("verify", "--man=no", str(unit))
+    assert (judged.returncode, judged.stdout + judged.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_daemon_tells_systemd_how_it_does_and_is_started_again_whenever_it_ends(name: str) -> None:
+    text = (UNITS / f"{name}.service").read_text(encoding="utf-8")
+    for line in ("Type=notify", "WatchdogSec=30s", "Restart=always", "StartLimitIntervalSec=0"):
+        assert f"\n{line}\n" in text
+
+
+@pytest.mark.parametrize("name", ["releasehand-agent", "releasehand-agent-user"])
+def test_stopping_an_agent_touches_no_service_in_its_control_group(name: str) -> None:
+    text = (UNITS / f"{name}.service").read_text(encoding="utf-8")
+    assert "\nKillMode=process\n" in text
