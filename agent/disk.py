@@ -1,25 +1,15 @@
-"""File operations that must hold: durable writes, one syncfs, deletion that no tree can break.
+"""File operations that must hold: one syncfs, deletion that no tree can break.
 
 Everything here blocks; call it from a thread. Everything raises OSError; callers translate (agent.errors).
 """
 
 import ctypes
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in the directory `path` durable (fsync)."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def sync_filesystem(path: Path) -> None:
@@ -32,37 +22,6 @@ def sync_filesystem(path: Path) -> None:
         if _LIBC.syncfs(fd) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
-    finally:
-        os.close(fd)
-
-
-def replace_file(path: Path, content: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Make `path` hold exactly `content`; a reader sees the old file or the new one, never a part.
-
-    With `durable` both content and name are on disk on return; without, a later sync_filesystem must follow
-    before anything relies on the file. Safe to repeat. An error leaves no draft behind; a kill may leave
-    "<name>.new", which the next call takes over.
-    """
-    draft = path.with_name(f"{path.name}.new")
-    try:
-        _write_draft(draft, content, mode, durable=durable)
-        os.rename(draft, path)
-    except OSError:
-        with suppress(OSError):  # the first error is the one to tell
-            os.unlink(draft)
-        raise
-    if durable:
-        sync_directory(path.parent)
-
-
-def _write_draft(draft: Path, content: bytes, mode: int, *, durable: bool) -> None:
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(content)
-        os.fchmod(fd, mode)  # the umask took part in os.open
-        if durable:
-            os.fsync(fd)
     finally:
         os.close(fd)
 

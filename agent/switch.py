@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.disk import empty_directory, remove_directory, replace_file, sync_directory, sync_filesystem
+from agent.disk import empty_directory, remove_directory, sync_filesystem
 from agent.errors import BrokenLinkError, HostError, disk_errors
+from shared.files import replace_file, sync_directory
 
 _DIGEST_CHARS: Final = 12
 _OWN_NAME: Final = re.compile(rf"(?P<version>.+)-[0-9a-f]{{{_DIGEST_CHARS}}}(?:-[0-9]+)?")

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agent.disk import replace_file
+from shared.files import replace_file
 
 MAX_RECORD_BYTES: Final = 16 * 1024
 _STRONG_AFTER: Final = timedelta(seconds=60)  # RFC 9110 8.8.2.2: a younger time may stand for two contents

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.disk import empty_directory, replace_file
+from agent.disk import empty_directory
+from shared.files import replace_file
 
 
 def test_a_file_that_cannot_be_replaced_leaves_no_draft_behind(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.disk import empty_directory, remove_directory, replace_file, sync_filesystem
+from agent.disk import empty_directory, remove_directory, sync_filesystem
 from agent.errors import BrokenLinkError, DigestMismatchError, HostError, NoSpaceError
 from agent.switch import CurrentLink, InstallRoot, KeptRelease, ReleaseMeta
 from agent.verify import verify_digest
+from shared.files import replace_file
 
 SHA = "3f9ac2d41b7e" + "0" * 52
 

@@ -1,0 +1,67 @@
+"""Files that are there whole or not at all, and stay after a power cut.
+
+Everything here blocks; call it from a thread. Everything raises OSError; callers translate.
+"""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in the directory `path` durable (fsync)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Make `path` hold exactly `content`; a reader sees the old file or the new one, never a part.
+
+    With `durable` both content and name are on disk on return; without, a later sync_filesystem must follow
+    before anything relies on the file. Safe to repeat. An error leaves no draft behind; a kill may leave
+    "<name>.new", which the next call takes over.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    try:
+        _write_draft(draft, content, mode, durable=durable)
+        os.rename(draft, path)
+    except OSError:
+        with suppress(OSError):  # the first error is the one to tell
+            os.unlink(draft)
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def place_file(path: Path, content: bytes, *, mode: int) -> bool:
+    """Make `path` with exactly `content` unless it exists; False when it does, and nothing is changed then.
+
+    Whole and on disk when its name appears (link(2)): of several that try, one wins, and no reader sees a
+    part."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    try:
+        _write_draft(draft, content, mode, durable=True)
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+    sync_directory(path.parent)
+    return True
+
+
+def _write_draft(draft: Path, content: bytes, mode: int, *, durable: bool) -> None:
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(fd, mode)  # the umask took part in os.open, and a draft that was left over has its own
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
