@@ -1,10 +1,15 @@
 """The command `releasehand-controller`. Heavy imports stand inside the commands: `--help` answers at once."""
 
 import os
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from controller.pki import Authority
 
 app = typer.Typer(
     help="The releasehand controller.",
@@ -14,6 +19,11 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at a configuration without starting anything.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+
+pki_app = typer.Typer(
+    help="The authority that signs agents' certificates and the hub's.", no_args_is_help=True
+)
+app.add_typer(pki_app, name="pki")
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
 
@@ -52,6 +62,42 @@ def check(config: ConfigFile) -> None:
     for risk in find_risks(settings):
         typer.echo(f"warning: {risk}")
     typer.echo(f"{config}: good")
+
+
+@pki_app.command("init")
+def init_pki(config: ConfigFile) -> None:
+    """Make the authority, unless it exists: then nothing changes. The first start does it too."""
+    from controller.pki import open_authority
+
+    _show_authority(config, open_authority)
+
+
+@pki_app.command("show")
+def show_pki(config: ConfigFile) -> None:
+    """Tell which authority this is, and until when."""
+    from controller.pki import read_authority
+
+    _show_authority(config, read_authority)
+
+
+def _show_authority(config: Path, take: Callable[[Path, datetime], "Authority"]) -> None:
+    from controller.config import load_config
+    from controller.pki import AuthorityError
+    from shared.clock import SystemClock
+    from shared.settings import ConfigError
+
+    try:
+        settings = load_config(config, os.environ)
+        authority = take(settings.pki.directory, SystemClock().now())
+    except ConfigError as exc:
+        _fail(str(exc), 2)
+    except AuthorityError as exc:
+        _fail(str(exc), 1)
+    certificate = authority.certificate
+    typer.echo(f"folder     {settings.pki.directory}")
+    typer.echo(f"name       {certificate.subject.rfc4514_string()}")
+    typer.echo(f"key hash   {authority.key_hash}")
+    typer.echo(f"good until {certificate.not_valid_after_utc.isoformat()}")
 
 
 @app.command("try")

@@ -17,6 +17,7 @@ from shared.tls import server_context
 
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_CONTROLLER"
 DEFAULT_DATABASE: Final = "sqlite:////var/lib/releasehand/controller.db"
+DEFAULT_PKI_DIRECTORY: Final = "/var/lib/releasehand-controller/pki"
 MIN_TOKEN_CHARS: Final = 16
 MAX_TOKEN_CHARS: Final = 4_096
 _API_HOST: Final = "127.0.0.1"
@@ -130,6 +131,16 @@ class HubSection(Section):
     """An agent that takes no byte for so long is cut off."""
 
 
+class PkiSection(Section):
+    """The controller's own certificate authority, which is made at the first start."""
+
+    directory: AbsolutePath = Path(DEFAULT_PKI_DIRECTORY)
+    """Where its key, its certificate and the hub's are. Several controllers of one database need the same
+    ca.key and ca.pem."""
+    agent_certificate_s: Annotated[int, Field(ge=60, le=90 * 86_400)] = 30 * 86_400
+    """How long an agent's certificate is good, in seconds. It is renewed in the second half of its life."""
+
+
 class RetentionSection(Section):
     """How long the database keeps what only grows."""
 
@@ -150,6 +161,7 @@ class ControllerConfig(Section):
     """Lines for people, or one JSON object for each event."""
     api: ApiSection = ApiSection()
     hub: HubSection = HubSection()
+    pki: PkiSection = PkiSection()
     retention: RetentionSection = RetentionSection()
 
 

@@ -1,8 +1,6 @@
 """`releasehand-controller try`: a controller with embedded defaults, in a folder that goes away with it."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 import secrets
 import shutil
 import sys
@@ -10,19 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import SecretStr
 
 from controller.app import run_controller, until_told
 from controller.config import ApiSection, ControllerConfig, HubSection
+from controller.pki import HubCertificate, open_authority
 from shared.clock import SystemClock
 
 CALLER: Final = "you"
 AGENT: Final = "my-host"
-_DAYS: Final = 30
 
 
 async def try_out(api_port: int, hub_port: int) -> None:
@@ -109,63 +103,5 @@ start = ["{sys.executable}", "-m", "http.server", "--bind", "127.0.0.1", "8081"]
 
 def make_certificate(folder: Path, host: str) -> None:
     """Write `ca.pem`, `hub.pem` and `hub.key` (0600) for `host`, an address or a name."""
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "releasehand try")])
-    ca_usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    ca = (
-        _builder(ca_name, ca_name, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(ca_usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-    certificate = (
-        _builder(name, ca_name, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(issuer, critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
-    (folder / "hub.pem").write_bytes(certificate.public_bytes(pem))
-    key_file = folder / "hub.key"
-    key_file.touch(mode=0o600)
-    key_file.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = SystemClock().now()
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=_DAYS))
-    )
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    clock = SystemClock()
+    HubCertificate(open_authority(folder, clock.now()), folder, [host], clock).open()
