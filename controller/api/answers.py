@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from controller.core.written import Written
 from releasehand.model import Answer, ErrorBody, ErrorEnvelope
 
 from .errors import ApiError
@@ -16,7 +17,16 @@ _OPENING: Final = b'{"code":200,"message":"success","data":'
 
 def success(adapter: TypeAdapter[Any], answer: Answer) -> web.Response:
     """The answer is written once: its JSON is set between the envelope's bytes."""
-    return web.Response(body=_OPENING + adapter.dump_json(answer) + b"}", content_type=JSON)
+    return _enclose(adapter.dump_json(answer))
+
+
+def success_written(answer: Written[Any]) -> web.Response:
+    """The same of an answer that the database has put into JSON for the most part."""
+    return _enclose(answer.to_json())
+
+
+def _enclose(data: bytes) -> web.Response:
+    return web.Response(body=_OPENING + data + b"}", content_type=JSON)
 
 
 def failure(error: ApiError, request_id: str) -> web.Response:

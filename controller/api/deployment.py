@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from controller.core.written import Written
 from releasehand.model import (
     CancelParams,
     CancelResult,
@@ -36,7 +37,7 @@ async def execute_deployment(call: Call[DeployParams, StartQuery]) -> DeployResu
     return accepted.result
 
 
-async def get_deployment_status(call: Call[None, StatusQuery]) -> DeployStatus:
+async def get_deployment_status(call: Call[None, StatusQuery]) -> Written[DeployStatus]:
     """Tell how a deployment stands, in total and for each instance.
 
     With `wait` the answer comes when the deployment has ended, at the latest after that time."""

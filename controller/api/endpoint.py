@@ -8,9 +8,10 @@ from aiohttp import HttpVersion11, web
 from pydantic import TypeAdapter
 
 from controller.core.refusals import RefusalError
+from controller.core.written import Written
 from releasehand.model import ErrorType, FieldError, Name, Request
 
-from .answers import success
+from .answers import success, success_written
 from .authentication import Callers
 from .body import parse_body, read_body
 from .deps import ApiDeps
@@ -45,6 +46,8 @@ def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers, rates: Rates
             answer = await route.handler(call)
         except RefusalError as exc:
             raise refused(exc, call.body) from exc
+        if isinstance(answer, Written):
+            return success_written(answer)
         return success(adapters[type(answer)], answer)
 
     return serve

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from controller.core.written import Written
 from releasehand.model import (
     BatchRollbackParams,
     BatchRollbackResult,
@@ -62,7 +63,7 @@ async def _foresee(
     return await call.deps.store.foresee(call.body, caller=call.caller, idempotency_key=call.idempotency_key)
 
 
-async def get_rollback_status(call: Call[None, StatusQuery]) -> RollbackStatus:
+async def get_rollback_status(call: Call[None, StatusQuery]) -> Written[RollbackStatus]:
     """Tell how a rollback stands, in total and for each instance.
 
     With `wait` the answer comes when the rollback has ended, at the latest after that time."""

@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from aiohttp import web
 
+from controller.core.written import Written
 from releasehand.model import Answer, ErrorType, Request
 
 from .deps import ApiDeps
@@ -44,7 +45,7 @@ class Route(Generic[BodyT, QueryT, AnswerT_co]):
     path: str
     operation_id: str
     tag: str
-    handler: Callable[[Call[BodyT, QueryT]], Awaitable[AnswerT_co]]
+    handler: Callable[[Call[BodyT, QueryT]], Awaitable[AnswerT_co | Written[Any]]]
     answer: type[AnswerT_co]
     query: type[QueryT]
     body: type[BodyT]

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Final
 
+from controller.core.written import Written
 from releasehand.model import ErrorType, FieldError, ServiceInstances, ServiceVersions, format_time
 
 from .deps import ApiDeps
@@ -11,7 +12,9 @@ from .query import DEFAULT_LIMIT, InstancesQuery, VersionsQuery
 from .routing import NO_BODY, AnyRoute, Call, Route
 
 
-async def get_service_instance_versions(call: Call[None, VersionsQuery]) -> ServiceVersions:
+async def get_service_instance_versions(
+    call: Call[None, VersionsQuery],
+) -> ServiceVersions | Written[ServiceVersions]:
     """Tell which version each instance of a service runs, and how many run each.
 
     With `at` it is told what ran at that time, from the version history alone: an instance with something

@@ -1,10 +1,11 @@
 """`?wait=`: answer a status call when its operation has ended, or when the time is over."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from controller.core.acceptance import InstancePage
-from releasehand.model import OPEN, ErrorType, OperationKind, Status
+from controller.core.written import Written
+from releasehand.model import OPEN, DeployStatus, ErrorType, OperationKind, RollbackStatus
 
 from .deps import ApiDeps
 from .errors import ApiError
@@ -17,14 +18,7 @@ PAUSE_S: Final = 0.2
 _PROBE: Final = InstancePage(limit=1)
 
 
-class HasStatus(Protocol):
-    """A status answer of either kind of operation."""
-
-    @property
-    def status(self) -> Status: ...
-
-
-StatusT = TypeVar("StatusT", bound=HasStatus)
+StatusT = TypeVar("StatusT", DeployStatus, RollbackStatus)
 
 
 def page_of(query: StatusQuery) -> InstancePage:
@@ -42,8 +36,8 @@ async def read_status(
     kind: OperationKind,
     operation_id: str,
     query: StatusQuery,
-    read: Callable[[str, InstancePage], Awaitable[StatusT]],
-) -> StatusT:
+    read: Callable[[str, InstancePage], Awaitable[Written[StatusT]]],
+) -> Written[StatusT]:
     """The status at the end of the wait. Raises what `read` raises, and ApiError when too many wait already.
 
     Safe to cancel."""
@@ -63,11 +57,11 @@ async def _wait_for_end(
     kind: OperationKind,
     operation_id: str,
     wait_s: float,
-    read: Callable[[str, InstancePage], Awaitable[StatusT]],
+    read: Callable[[str, InstancePage], Awaitable[Written[StatusT]]],
 ) -> None:
     deadline = deps.clock.monotonic() + wait_s
     with deps.bulletin.subscribe(kind, operation_id) as news:
-        while (await read(operation_id, _PROBE)).status in OPEN and not deps.bulletin.closed:
+        while (await read(operation_id, _PROBE)).answer.status in OPEN and not deps.bulletin.closed:
             left_s = deadline - deps.clock.monotonic()
             if left_s <= 0:
                 return

@@ -1,19 +1,19 @@
 """What a caller sees of services and their instances."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.refusals import UnknownServiceError
+from controller.core.written import Written
 from releasehand.model import (
     Drift,
     Instance,
     InstanceCounts,
     InstanceStatus,
-    InstanceVersion,
     Presence,
     ServiceInstances,
     ServiceState,
@@ -22,10 +22,9 @@ from releasehand.model import (
 
 from .acceptance import service_exists
 from .claims import AT_WORK
+from .json_rows import write_array, write_object, write_time
 from .tables import AGENT, INSTANCE
 
-_VERSIONS: Final = TypeAdapter(list[InstanceVersion])
-_VERSION_FIELDS: Final = ("instance_id", "version", "status", "last_updated", "status_reason")
 _OFFLINE: Final = AGENT.c.presence == Presence.OFFLINE
 _EMPTY: Final = INSTANCE.c.active_version == ""
 _UNREADABLE: Final = and_(_EMPTY, INSTANCE.c.reason != "")
@@ -79,6 +78,16 @@ DETAILS: Final = (
 """What is told of an instance where each is told of by itself."""
 
 
+VERSION: Final[Mapping[str, ColumnElement[Any]]] = {
+    "instance_id": INSTANCE.c.instance_id,
+    "version": INSTANCE.c.active_version,
+    "status": STATUS,
+    "last_updated": write_time(INSTANCE.c.updated_at),
+    "status_reason": REASON,
+}
+"""The fields of an InstanceVersion."""
+
+
 def _listed(*columns: Any) -> Select[Any]:
     """Instances that are not retired, with their agents."""
     joined = INSTANCE.join(AGENT, AGENT.c.agent_id == INSTANCE.c.agent_id)
@@ -87,30 +96,26 @@ def _listed(*columns: Any) -> Select[Any]:
 
 async def read_versions(
     conn: AsyncConnection, service: str, *, include_stopped: bool, now: datetime
-) -> ServiceVersions:
+) -> Written[ServiceVersions]:
     """Raises UnknownServiceError."""
-    statement = _listed(
-        INSTANCE.c.instance_id,
-        INSTANCE.c.active_version.label("version"),
-        STATUS.label("status"),
-        INSTANCE.c.updated_at.label("last_updated"),
-        REASON.label("status_reason"),
-    ).where(INSTANCE.c.service == service)
+    conditions = [INSTANCE.c.service == service]
     if not include_stopped:
-        statement = statement.where(STATUS != InstanceStatus.STOPPED)
-    rows = (await conn.execute(statement.order_by(INSTANCE.c.instance_id))).all()
+        conditions.append(STATUS != InstanceStatus.STOPPED)
+    version = INSTANCE.c.active_version
+    counted = _listed(version, func.count(), func.max(INSTANCE.c.updated_at)).group_by(version)
+    rows = (await conn.execute(counted.where(*conditions).order_by(version))).all()
     if not rows and not await service_exists(conn, service):
         raise UnknownServiceError(service)
-    summary: dict[str, int] = {}
-    for row in rows:
-        summary[row.version] = summary.get(row.version, 0) + 1
-    return ServiceVersions(
+    summary = {name: count for name, count, _ in rows}
+    answer = ServiceVersions(
         service=service,
-        instances=_VERSIONS.validate_python([dict(zip(_VERSION_FIELDS, row, strict=True)) for row in rows]),
+        instances=[],
         version_summary=summary,
-        total_instances=len(rows),
-        updated_at=max((row.last_updated for row in rows), default=now),
+        total_instances=sum(summary.values()),
+        updated_at=max((updated_at for *_, updated_at in rows), default=now),
     )
+    instances = _listed(write_object(VERSION)).where(*conditions).order_by(INSTANCE.c.instance_id)
+    return Written(answer, (await conn.execute(write_array(instances))).scalar_one())
 
 
 async def read_instances(

@@ -1,11 +1,10 @@
 """Operations: their status derived from their tasks, their cancel, and what a caller sees of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +12,7 @@ from controller.core.acceptance import InstancePage, PastDeployment
 from controller.core.figures import find_pace_ranks, tell_pace
 from controller.core.operation import derive_status, progress
 from controller.core.refusals import UnknownOperationError
+from controller.core.written import Written
 from releasehand.model import (
     ENDED,
     DeployStatus,
@@ -22,17 +22,33 @@ from releasehand.model import (
     Progress,
     RollbackStatus,
     Status,
-    TaskStatus,
 )
 
 from . import events, tasks
+from .json_rows import BLANK, write_array, write_object, write_time
 from .tables import INSTANCE, OPERATION, TASK
 
 OperationName = tuple[OperationKind, str]
 
-_TASK_STATUSES: Final = TypeAdapter(list[TaskStatus])
-_NULL: Final = frozenset({"started_at", "completed_at"})
-"""Told as null; what else is null is told as the model's blank."""
+TASK_STATUS: Final[Mapping[str, ColumnElement[Any]]] = {
+    "instance_id": TASK.c.instance_id,
+    "status": TASK.c.status,
+    "version": INSTANCE.c.active_version,
+    "current_version": INSTANCE.c.active_version,
+    "target_version": TASK.c.target_version,
+    "started_at": write_time(TASK.c.started_at),
+    "completed_at": write_time(TASK.c.completed_at),
+    "updated_at": write_time(TASK.c.updated_at),
+    "error_message": TASK.c.error_message,
+    "error_code": func.coalesce(TASK.c.error_code, BLANK),
+    "phase": func.coalesce(TASK.c.phase, BLANK),
+    "attempt": TASK.c.attempt,
+    "waiting_for": func.coalesce(TASK.c.waiting_for, BLANK),
+    "result": func.coalesce(TASK.c.result, BLANK),
+    "bytes_done": TASK.c.bytes_done,
+    "bytes_total": TASK.c.bytes_total,
+}
+"""The fields of a TaskStatus. `version` is what the host has live now, whatever the operation did."""
 
 _CURRENT: Final = select(
     OPERATION.c.id,
@@ -98,41 +114,45 @@ async def _counts(conn: AsyncConnection, operations: Iterable[int]) -> dict[int,
     return counts
 
 
-async def read_deployment(conn: AsyncConnection, deploy_id: str, page: InstancePage) -> DeployStatus:
+async def read_deployment(conn: AsyncConnection, deploy_id: str, page: InstancePage) -> Written[DeployStatus]:
     """Raises UnknownOperationError."""
     row = await find(conn, OperationKind.DEPLOYMENT, deploy_id)
-    return DeployStatus(
+    answer = DeployStatus(
         deploy_id=row.operation_id,
         service=row.service,
         version=row.version,
         status=Status(row.status),
         progress=await _progress(conn, row.id),
-        instances=await _task_statuses(conn, row.id, page),
+        instances=[],
         started_at=row.accepted_at,
         updated_at=row.updated_at,
         completed_at=row.ended_at,
         cancelled_at=row.cancelled_at,
         ended_after=await _pace(conn, row),
     )
+    return Written(answer, await _write_tasks(conn, row.id, page))
 
 
-async def read_rollback(conn: AsyncConnection, rollback_id: str, page: InstancePage) -> RollbackStatus:
+async def read_rollback(
+    conn: AsyncConnection, rollback_id: str, page: InstancePage
+) -> Written[RollbackStatus]:
     """Raises UnknownOperationError."""
     row = await find(conn, OperationKind.ROLLBACK, rollback_id)
-    return RollbackStatus(
+    answer = RollbackStatus(
         rollback_id=row.operation_id,
         service=row.service,
         target_version=row.version,
         rollback_type=row.rollback_type,
         status=Status(row.status),
         progress=await _progress(conn, row.id),
-        instances=await _task_statuses(conn, row.id, page),
+        instances=[],
         started_at=row.accepted_at,
         completed_at=row.ended_at,
         updated_at=row.updated_at,
         cancelled_at=row.cancelled_at,
         ended_after=await _pace(conn, row),
     )
+    return Written(answer, await _write_tasks(conn, row.id, page))
 
 
 async def read_past(conn: AsyncConnection, deploy_id: str) -> PastDeployment:
@@ -170,23 +190,10 @@ async def _pace(conn: AsyncConnection, operation: Row[*tuple[Any, ...]]) -> Ende
     return tell_pace(operation.accepted_at, *(await conn.execute(reached)).one())
 
 
-async def _task_statuses(conn: AsyncConnection, operation: int, page: InstancePage) -> list[TaskStatus]:
-    """`version` is what the host has live now, whatever this operation did."""
+async def _write_tasks(conn: AsyncConnection, operation: int, page: InstancePage) -> str:
+    """A JSON array of TaskStatus."""
     statement = (
-        select(
-            TASK.c.instance_id,
-            TASK.c.status,
-            INSTANCE.c.active_version.label("version"),
-            INSTANCE.c.active_version.label("current_version"),
-            TASK.c.target_version,
-            TASK.c.started_at,
-            TASK.c.completed_at,
-            TASK.c.updated_at,
-            TASK.c.error_message,
-            *(TASK.c[name] for name in ("error_code", "phase", "attempt", "waiting_for", "result")),
-            TASK.c.bytes_done,
-            TASK.c.bytes_total,
-        )
+        select(write_object(TASK_STATUS))
         .join(INSTANCE, INSTANCE.c.instance_id == TASK.c.instance_id)
         .where(TASK.c.operation == operation)
         .order_by(TASK.c.id)
@@ -198,11 +205,4 @@ async def _task_statuses(conn: AsyncConnection, operation: int, page: InstancePa
         statement = statement.limit(page.limit)
     elif page.offset:
         statement = statement.limit(2**31)  # SQLite takes no OFFSET without a LIMIT
-    result = await conn.execute(statement)
-    names = list(result.keys())
-    return _TASK_STATUSES.validate_python([_without_blanks(names, row) for row in result])
-
-
-def _without_blanks(names: list[str], row: Iterable[Any]) -> dict[str, Any]:
-    """Ten thousand rows may come: `mappings()` and blanks that match no enumeration cost most of the time."""
-    return {name: value for name, value in zip(names, row, strict=True) if value is not None or name in _NULL}
+    return (await conn.execute(write_array(statement))).scalar_one()

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from controller.core.acceptance import InstancePage
 from controller.core.lists import AgentFilter, InstanceFilter, LogPage, OperationFilter, Page
+from controller.core.written import Written
 from releasehand.model import (
     AgentList,
     DeploymentList,
@@ -29,15 +30,15 @@ from .transactions import Transactions
 class Views(Transactions):
     """Nothing here writes."""
 
-    async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus:
+    async def deploy_status(self, deploy_id: str, page: InstancePage) -> Written[DeployStatus]:
         """Raises UnknownOperationError."""
         return await self._read(lambda conn: operations.read_deployment(conn, deploy_id, page))
 
-    async def rollback_status(self, rollback_id: str, page: InstancePage) -> RollbackStatus:
+    async def rollback_status(self, rollback_id: str, page: InstancePage) -> Written[RollbackStatus]:
         """Raises UnknownOperationError."""
         return await self._read(lambda conn: operations.read_rollback(conn, rollback_id, page))
 
-    async def service_versions(self, service: str, *, include_stopped: bool) -> ServiceVersions:
+    async def service_versions(self, service: str, *, include_stopped: bool) -> Written[ServiceVersions]:
         """Raises UnknownServiceError."""
         return await self._read(
             lambda conn: instances.read_versions(

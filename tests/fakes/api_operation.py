@@ -1,24 +1,30 @@
 """An operation as the store in memory keeps it, and what its status tells."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from controller.core.acceptance import InstancePage
+from controller.core.written import Written
 from releasehand.model import (
     ENDED,
     BatchRollbackParams,
     DeployParams,
+    DeployStatus,
     InstanceRollbackParams,
     OperationKind,
     Progress,
     ReleaseEvent,
+    RollbackStatus,
+    ServiceVersions,
     Status,
     TaskStatus,
 )
 
 NOON: Final = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+AnswerT = TypeVar("AnswerT", DeployStatus, RollbackStatus, ServiceVersions)
 Params = DeployParams | InstanceRollbackParams | BatchRollbackParams
 
 
@@ -65,3 +71,9 @@ def tasks_of(operation: Operation, page: InstancePage) -> list[TaskStatus]:
     ]
     end = None if page.limit is None else page.offset + page.limit
     return listed[page.offset : end]
+
+
+def write(answer: AnswerT) -> Written[AnswerT]:
+    """An answer with its list as the database would have written it."""
+    listed = [one.model_dump(mode="json") for one in answer.instances]
+    return Written(answer.model_copy(update={"instances": []}), json.dumps(listed))

@@ -31,6 +31,7 @@ from controller.core.refusals import (
     UnknownOperationError,
     UnknownServiceError,
 )
+from controller.core.written import Written
 from controller.store import Changed
 from releasehand.model import (
     ENDED,
@@ -69,7 +70,7 @@ from releasehand.model import (
 from shared.frames import Active, Kept
 from shared.source import Holding
 from tests.fakes.api_lists import FakeLists
-from tests.fakes.api_operation import NOON, Operation, Params, progress_of, tasks_of
+from tests.fakes.api_operation import NOON, Operation, Params, progress_of, tasks_of, write
 
 ResultT = TypeVar("ResultT")
 
@@ -203,10 +204,10 @@ class FakeStore(FakeLists):
         result = CancelResult(status=operation.status, cancelled_at=operation.cancelled_at, **ids)
         return Cancelled(result, [7])
 
-    async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus:
+    async def deploy_status(self, deploy_id: str, page: InstancePage) -> Written[DeployStatus]:
         self._note("deploy_status", deploy_id, page)
         operation = self._find(OperationKind.DEPLOYMENT, deploy_id)
-        return DeployStatus(
+        answer = DeployStatus(
             deploy_id=deploy_id,
             service=operation.service,
             version=operation.version,
@@ -216,12 +217,13 @@ class FakeStore(FakeLists):
             started_at=NOON,
             updated_at=NOON,
         )
+        return write(answer)
 
-    async def rollback_status(self, rollback_id: str, page: InstancePage) -> RollbackStatus:
+    async def rollback_status(self, rollback_id: str, page: InstancePage) -> Written[RollbackStatus]:
         self._note("rollback_status", rollback_id, page)
         operation = self._find(OperationKind.ROLLBACK, rollback_id)
         single = isinstance(operation.params, InstanceRollbackParams)
-        return RollbackStatus(
+        answer = RollbackStatus(
             rollback_id=rollback_id,
             service=operation.service,
             target_version=operation.version,
@@ -233,14 +235,15 @@ class FakeStore(FakeLists):
             completed_at=None,
             updated_at=NOON,
         )
+        return write(answer)
 
-    async def service_versions(self, service: str, *, include_stopped: bool) -> ServiceVersions:
+    async def service_versions(self, service: str, *, include_stopped: bool) -> Written[ServiceVersions]:
         self._note("service_versions", service, include_stopped)
         versions = self._service(service)
         summary: dict[str, int] = {}
         for version in versions.values():
             summary[version] = summary.get(version, 0) + 1
-        return ServiceVersions(
+        answer = ServiceVersions(
             service=service,
             instances=[
                 InstanceVersion(
@@ -252,6 +255,7 @@ class FakeStore(FakeLists):
             total_instances=len(versions),
             updated_at=NOON,
         )
+        return write(answer)
 
     async def service_instances(
         self, service: str, *, status: InstanceStatus | None, version: str, limit: int, offset: int
@@ -318,7 +322,7 @@ class FakeStore(FakeLists):
     ) -> ServiceVersions:
         self._note("service_versions_at", service, at, include_stopped)
         now = await self.service_versions(service, include_stopped=include_stopped)
-        return now.model_copy(update={"at": at})
+        return now.read().model_copy(update={"at": at})
 
     async def release_log(self, kind: OperationKind, operation_id: str, page: LogPage) -> ReleaseLog:
         self._note("release_log", kind, operation_id, page)

@@ -211,7 +211,7 @@ class Ledger:
         return task
 
     async def status(self, deploy_id: str) -> DeployStatus:
-        return await self.store.deploy_status(deploy_id, WHOLE)
+        return (await self.store.deploy_status(deploy_id, WHOLE)).read()
 
     async def instance(self, deploy_id: str, instance_id: str) -> TaskStatus:
         status = await self.status(deploy_id)

@@ -390,6 +390,6 @@ class FleetMachine(RuleBasedStateMachine):
         for kind, name in self.operations[-5:]:
             store = self.fleet.controller.store
             look = store.deploy_status if kind is OperationKind.DEPLOYMENT else store.rollback_status
-            progress = (await look(name, WHOLE)).progress
+            progress = (await look(name, WHOLE)).answer.progress
             ended = progress.completed + progress.failed + progress.cancelled
             _hold([] if progress.total == ended and not progress.pending else [f"{name} counts {progress}"])

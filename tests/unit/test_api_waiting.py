@@ -9,6 +9,7 @@ import pytest
 from controller.api.query import wait_seconds
 from controller.bulletin import Bulletin
 from controller.core.acceptance import InstancePage
+from controller.core.written import Written
 from releasehand.model import DeployStatus, OperationKind, Status
 from shared.clock import SystemClock
 from tests.fakes.api_server import DEPLOYMENT, INSTANCE_ROLLBACK, ApiClient, ApiServer
@@ -32,9 +33,9 @@ class WatchedStore(FakeStore):
     was_read: asyncio.Event = field(default_factory=asyncio.Event)
     bulletin: Bulletin | None = None
 
-    async def deploy_status(self, deploy_id: str, page: InstancePage) -> DeployStatus:
+    async def deploy_status(self, deploy_id: str, page: InstancePage) -> Written[DeployStatus]:
         status = await super().deploy_status(deploy_id, page)
-        if self.bulletin is not None and status.status is Status.PENDING:
+        if self.bulletin is not None and status.answer.status is Status.PENDING:
             self.end(DEPLOYMENT_KIND, deploy_id)
             self.bulletin.publish(DEPLOYMENT_KIND, deploy_id)
         self.was_read.set()

@@ -39,7 +39,7 @@ async def test_bytes_of_open_tasks_are_kept_and_those_of_unknown_ones_dropped(tm
         await store.write_live_state(
             heartbeats={}, presence={}, progress=[(first, 0, 5, 10), (second, 0, 7, 10), (unknown, 0, 9, 10)]
         )
-        status = await store.deploy_status("d", WHOLE)
+        status = (await store.deploy_status("d", WHOLE)).read()
     finally:
         await store.close()
     assert [(task.bytes_done, task.bytes_total) for task in status.instances] == [(5, 10), (7, 10)]

@@ -225,7 +225,7 @@ async def test_an_idempotency_key_is_free_again_after_a_day(ledger: Ledger) -> N
     second = await ledger.roll_back("b", "v0", "key-1")
     assert (second.result.rollback_id != first.result.rollback_id, second.repeated) == (True, False)
     assert (await ledger.roll_back("b", "v0", "key-1")).result == second.result
-    assert (await ledger.store.rollback_status(first.result.rollback_id, WHOLE)).rollback_id
+    assert (await ledger.store.rollback_status(first.result.rollback_id, WHOLE)).answer.rollback_id
 
 
 # retries of what failed

@@ -79,7 +79,7 @@ async def test_an_instance_that_is_listed_no_more_is_retired_and_comes_back(ledg
     host = await ledger.host("host-1", ["a", "b"], "v1")
     await host.greet(listed("a", "v1"))
     assert await found(ledger, "b") is None
-    assert (await ledger.store.service_versions("user", include_stopped=True)).total_instances == 1
+    assert (await ledger.store.service_versions("user", include_stopped=True)).answer.total_instances == 1
     assert await ledger.history("b") == [("v1", "adopt", "success")]
     await host.greet(listed("a", "v1"), listed("b", "v1"))
     assert (await found(ledger, "b")).agent_id == "host-1"

@@ -121,7 +121,7 @@ async def test_each_of_a_batch_goes_to_its_own_previous_and_one_without_fails_al
     task = await ledger.start("v2", "a", deploy_id="d-a")
     await host.work(task)
     accepted = await ledger.roll_back_batch(PREVIOUS, ["a", "b", "c"])
-    status = await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)
+    status = (await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)).read()
     targets = {one.instance_id: (one.target_version, one.status, one.error_code) for one in status.instances}
     assert targets == {
         "a": ("v1", Status.PENDING, ""),
@@ -132,7 +132,7 @@ async def test_each_of_a_batch_goes_to_its_own_previous_and_one_without_fails_al
     assert (status.rollback_type, status.target_version) == (RollbackType.BATCH, PREVIOUS)
     for task in await ledger.dispatch(accepted.task_ids):
         await host.work(task)
-    status = await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)
+    status = (await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)).read()
     assert (status.status, status.progress.completed, status.progress.failed) == (Status.FAILED, 2, 1)
 
 
@@ -140,7 +140,7 @@ async def test_a_rollback_that_leads_nowhere_has_failed_when_it_is_answered(ledg
     await ledger.host("host-1", ["a"], "v1")
     accepted = await ledger.roll_back("a", PREVIOUS)
     assert (accepted.result.status, accepted.task_ids) == (Status.FAILED, [])
-    status = await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)
+    status = (await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)).read()
     assert (status.status, status.completed_at) == (Status.FAILED, ledger.clock.now())
     assert status.instances[0].error_code == FailureCode.NO_SOURCE
     assert "no previous good version" in status.instances[0].error_message
@@ -154,7 +154,7 @@ async def test_what_an_instance_ran_for_another_service_is_not_its_previous(ledg
     await ledger.install(host, "v2", "a")
     await host.greet(listed("a", "v2", service="other"))
     accepted = await ledger.roll_back("a", PREVIOUS)
-    status = await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)
+    status = (await ledger.store.rollback_status(accepted.result.rollback_id, WHOLE)).read()
     assert status.instances[0].error_code == FailureCode.NO_SOURCE
 
 

@@ -65,7 +65,7 @@ async def test_the_sql_of_an_instance_s_status_equals_the_rule(ledger: Ledger, d
 
 async def test_versions_leave_out_only_what_is_stopped(ledger: Ledger) -> None:
     await mixed(ledger)
-    shown = await ledger.store.service_versions("user", include_stopped=False)
+    shown = (await ledger.store.service_versions("user", include_stopped=False)).read()
     assert {one.instance_id: (one.status, one.status_reason) for one in shown.instances} == {
         "a-v1": (S.RUNNING, ""),
         "b-v2": (S.RUNNING, ""),
@@ -73,7 +73,7 @@ async def test_versions_leave_out_only_what_is_stopped(ledger: Ledger) -> None:
         "f-gone": (S.ERROR, "agent_offline"),
     }
     assert (shown.version_summary, shown.total_instances) == ({"v1": 2, "v2": 2}, 4)
-    everything = await ledger.store.service_versions("user", include_stopped=True)
+    everything = (await ledger.store.service_versions("user", include_stopped=True)).read()
     assert (everything.version_summary, everything.total_instances) == ({"v1": 3, "v2": 2, "": 1}, 6)
 
 
@@ -128,7 +128,7 @@ async def test_what_nobody_lists_is_unknown(ledger: Ledger) -> None:
 async def test_a_service_whose_instances_are_all_stopped_lists_none(ledger: Ledger) -> None:
     host = Host(ledger.store, ledger.clock, "host-1")
     await host.greet(listed("a", "v1", state=ServiceState.STOPPED))
-    shown = await ledger.store.service_versions("user", include_stopped=False)
+    shown = (await ledger.store.service_versions("user", include_stopped=False)).read()
     assert (shown.instances, shown.version_summary, shown.total_instances) == ([], {}, 0)
 
 
@@ -157,7 +157,7 @@ async def test_a_status_answer_is_paged_and_counts_everything(ledger: Ledger) ->
     await host.work(second, [O.OK, O.FAILED], ended("v1", FailureCode.ARCHIVE_REFUSED))
 
     async def names(**page: object) -> list[str]:
-        status = await ledger.store.deploy_status("d1", InstancePage(**page))  # type: ignore[arg-type]
+        status = (await ledger.store.deploy_status("d1", InstancePage(**page))).read()  # type: ignore[arg-type]
         assert (status.progress.total, status.progress.completed, status.progress.pending) == (5, 1, 3)
         return [one.instance_id for one in status.instances]
 
