@@ -16,6 +16,7 @@ from controller.core.refusals import (
     RefusalError,
     UnknownAgentError,
     UnknownInstanceError,
+    UnknownJoinTokenError,
     UnknownOperationError,
     UnknownServiceError,
 )
@@ -46,6 +47,7 @@ FAULTS: Final[Mapping[ErrorType, Fault]] = MappingProxyType(
         T.UNKNOWN_DEPLOYMENT: Fault(404),
         T.UNKNOWN_ROLLBACK: Fault(404),
         T.UNKNOWN_AGENT: Fault(404),
+        T.UNKNOWN_JOIN_TOKEN: Fault(404),
         T.METHOD_NOT_ALLOWED: Fault(405),
         T.REQUEST_TIMEOUT: Fault(408),
         T.DEPLOY_ID_CONFLICT: Fault(409),
@@ -116,6 +118,9 @@ def refused(error: RefusalError, body: Request | None) -> ApiError:
         case UnknownAgentError(agent_id=agent_id):
             fault = _point_at(body, "agent_id", f"unknown: '{agent_id}'")
             return ApiError(T.UNKNOWN_AGENT, str(error), [fault])
+        case UnknownJoinTokenError(token_id=token_id):
+            fault = _point_at(body, "token_id", f"unknown: '{token_id}'")
+            return ApiError(T.UNKNOWN_JOIN_TOKEN, str(error), [fault])
         case InstanceBusyError():
             problems = ((h.instance_id, f"held by {h.kind} '{h.operation_id}'") for h in error.holders)
             return ApiError(T.INSTANCE_BUSY, str(error), _point_at_each(problems, body))

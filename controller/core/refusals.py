@@ -30,7 +30,13 @@ class UnknownInstanceError(RefusalError):
 class UnknownAgentError(RefusalError):
     def __init__(self, agent_id: str) -> None:
         self.agent_id = agent_id
-        super().__init__(f"cannot find agent '{agent_id}': it has never connected")
+        super().__init__(f"cannot find agent '{agent_id}': it has never joined or connected")
+
+
+class UnknownJoinTokenError(RefusalError):
+    def __init__(self, token_id: str) -> None:
+        self.token_id = token_id
+        super().__init__(f"cannot find join token '{token_id}'")
 
 
 @dataclass(frozen=True)

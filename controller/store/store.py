@@ -5,6 +5,7 @@ from shared.clock import Clock
 
 from .access import Access
 from .engine import Database, make_directory
+from .enrolments import Enrolments
 from .orders import Orders
 from .schema import migrate
 from .sessions import Sessions
@@ -28,5 +29,5 @@ async def open_store(url: str, clock: Clock, *, checkpoint: Checkpoint = pass_by
     return store
 
 
-class Store(Orders, Views, Access, Work, Sessions):
+class Store(Orders, Views, Access, Enrolments, Work, Sessions):
     """All of it, on one database."""

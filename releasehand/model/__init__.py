@@ -19,6 +19,16 @@ from .deployment import (
     TaskStatus,
 )
 from .dry_run import DryRunResult, InstanceForecast
+from .enrolment import (
+    DEFAULT_JOIN_TTL_S,
+    JoinTokenList,
+    JoinTokenParams,
+    JoinTokenResult,
+    JoinTokenState,
+    JoinTokenSummary,
+    RevokeAgentParams,
+    RevokeAgentResult,
+)
 from .envelope import Envelope, ErrorBody, ErrorEnvelope, ErrorType, FieldError
 from .fields import (
     MAX_INSTANCES,
@@ -105,6 +115,7 @@ from .token import (
 )
 
 __all__ = [
+    "DEFAULT_JOIN_TTL_S",
     "DEFAULT_RETRIES",
     "DEFAULT_TIMEOUT_S",
     "ENDED",
@@ -160,6 +171,11 @@ __all__ = [
     "InstanceRollbackParams",
     "InstanceStatus",
     "InstanceVersion",
+    "JoinTokenList",
+    "JoinTokenParams",
+    "JoinTokenResult",
+    "JoinTokenState",
+    "JoinTokenSummary",
     "ListedInstance",
     "MoveParams",
     "MoveResult",
@@ -177,6 +193,8 @@ __all__ = [
     "Request",
     "RetireResult",
     "RetryFailedParams",
+    "RevokeAgentParams",
+    "RevokeAgentResult",
     "RollbackList",
     "RollbackResult",
     "RollbackStatus",

@@ -21,6 +21,7 @@ class ErrorType(StrEnum):
     UNKNOWN_DEPLOYMENT = "unknown_deployment"
     UNKNOWN_ROLLBACK = "unknown_rollback"
     UNKNOWN_AGENT = "unknown_agent"
+    UNKNOWN_JOIN_TOKEN = "unknown_join_token"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
     DEPLOY_ID_CONFLICT = "deploy_id_conflict"

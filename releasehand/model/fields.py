@@ -43,8 +43,8 @@ _URL = re.compile(URL_PATTERN[:-1] + r"\Z")
 _RESERVED_VERSIONS: Final = frozenset({"current", "previous"})
 
 
-def _check_name(value: str) -> str:
-    """A name becomes a path component on hosts, so `..` is refused wherever it stands."""
+def check_name(value: str) -> str:
+    """A name becomes a path component on hosts, so `..` is refused wherever it stands. Raises ValueError."""
     if not _NAME.match(value):
         raise ValueError(
             "a name starts with a letter or digit and has at most 128 letters, digits or any of . _ + -"
@@ -115,7 +115,7 @@ def format_time(value: datetime) -> str:
 Name = Annotated[
     str,
     Field(min_length=1, max_length=128, json_schema_extra={"pattern": NAME_SCHEMA_PATTERN}),
-    AfterValidator(_check_name),
+    AfterValidator(check_name),
 ]
 Version = Annotated[
     Name,

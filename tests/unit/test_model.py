@@ -23,9 +23,11 @@ from releasehand.model import (
     ErrorType,
     FailureCode,
     InstanceRollbackParams,
+    JoinTokenParams,
     MoveParams,
     Request,
     RetryFailedParams,
+    RevokeAgentParams,
     Status,
     Time,
     format_time,
@@ -50,6 +52,8 @@ REQUIRED: list[tuple[type[Request], dict[str, Any]]] = [
     (RetryFailedParams, {"deploy_id": "deploy-2"}),
     (MoveParams, {"agent_id": "agent-2"}),
     (CancelParams, {}),
+    (JoinTokenParams, {}),
+    (RevokeAgentParams, {}),
 ]
 
 
