@@ -17,6 +17,7 @@ from releasehand.model import (
     BatchRollbackParams,
     CancelParams,
     CancelResult,
+    CreateTokenParams,
     DeployParams,
     ErrorBody,
     ErrorEnvelope,
@@ -52,6 +53,7 @@ REQUIRED: list[tuple[type[Request], dict[str, Any]]] = [
     (RetryFailedParams, {"deploy_id": "deploy-2"}),
     (MoveParams, {"agent_id": "agent-2"}),
     (CancelParams, {}),
+    (CreateTokenParams, {"name": "ci", "scopes": ["deploy:read"]}),
     (JoinTokenParams, {}),
     (RevokeAgentParams, {}),
 ]
