@@ -1,9 +1,9 @@
 """The controller's own certificate authority: agents' certificates and the hub's. Nothing here knows the
 store."""
 
-from .authority import Authority, AuthorityError, open_authority, read_authority
+from .authority import Authority, AuthorityError, hash_key, open_authority, read_authority
 from .hub_certificate import HubCertificate
-from .issue import Issued, issue_for_agent, serial_text
+from .issue import issue_for_agent, serial_text
 from .request import BadRequestError, read_request
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "AuthorityError",
     "BadRequestError",
     "HubCertificate",
-    "Issued",
+    "hash_key",
     "issue_for_agent",
     "open_authority",
     "read_authority",

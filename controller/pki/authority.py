@@ -43,6 +43,11 @@ class Authority:
         return self.certificate.public_bytes(_PEM)
 
     @property
+    def ends_at(self) -> datetime:
+        """No certificate that it signs is good for longer."""
+        return self.certificate.not_valid_after_utc
+
+    @property
     def key_hash(self) -> str:
         """SHA-256 of the public key (SubjectPublicKeyInfo) in base64url without padding: what a join token
         carries, so that a host knows the authority before it trusts anything."""

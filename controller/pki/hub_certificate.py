@@ -98,7 +98,7 @@ def find_flaw(
     if now < certificate.not_valid_before_utc:
         return "it had not begun"
     left = certificate.not_valid_after_utc - now
-    if left < min(RENEWED_BEFORE_END, authority.certificate.not_valid_after_utc - now):
+    if left < min(RENEWED_BEFORE_END, authority.ends_at - now):
         return "it was near its end"
     named = _names_of(certificate)
     missing = [name for name in names if general_name(name) not in named]

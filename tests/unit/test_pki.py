@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from typer.testing import CliRunner
 
 from controller.__main__ import app
+from controller.core.enrolment import Certificate
 from controller.pki import (
     AuthorityError,
     BadRequestError,
@@ -116,8 +117,8 @@ def test_an_authority_past_its_end_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("agent_id", ["host-1", "a.b_c+d", LONGEST_NAME])
 def test_an_agents_certificate_names_the_agent_and_serves_nothing(tmp_path: Path, agent_id: str) -> None:
     authority, key = open_authority(tmp_path, NOW), ec.generate_private_key(ec.SECP256R1())
-    issued = issue_for_agent(authority, agent_id, key.public_key(), now=NOW, life=MONTH)
-    certificate = x509.load_pem_x509_certificate(issued.pem.encode())
+    given = Certificate("a1b2c3", agent_id, "", NOW, NOW + MONTH)
+    certificate = x509.load_pem_x509_certificate(issue_for_agent(authority, given, key.public_key()).encode())
     certificate.verify_directly_issued_by(authority.certificate)
     extensions = certificate.extensions
     alternatives = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -126,17 +127,17 @@ def test_an_agents_certificate_names_the_agent_and_serves_nothing(tmp_path: Path
     [usage] = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert usage == ExtendedKeyUsageOID.CLIENT_AUTH
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert issued.serial == serial_text(certificate.serial_number)
+    assert serial_text(certificate.serial_number) == given.serial
     assert certificate.public_key() == key.public_key()
     assert certificate.not_valid_before_utc == NOW - timedelta(hours=1)
-    assert issued.not_after == certificate.not_valid_after_utc == NOW + MONTH
+    assert certificate.not_valid_after_utc == NOW + MONTH
 
 
-def test_no_certificate_outlives_the_authority(tmp_path: Path) -> None:
+def test_no_server_outlives_the_authority(tmp_path: Path) -> None:
     authority, key = open_authority(tmp_path, NOW), ec.generate_private_key(ec.SECP256R1())
     late = NOW + timedelta(days=3640)
-    issued = issue_for_agent(authority, "host-1", key.public_key(), now=late, life=MONTH)
-    assert issued.not_after == authority.certificate.not_valid_after_utc
+    pem = issue_for_server(authority, ["hub.example"], key.public_key(), now=late, life=MONTH)
+    assert x509.load_pem_x509_certificate(pem).not_valid_after_utc == authority.ends_at
 
 
 def test_a_request_gives_its_key_and_nothing_else() -> None:
