@@ -85,11 +85,11 @@ def unpack(reader: Reader, writer: Writer | Dictation, limits: Limits) -> Tree:
     """
     tree = Tree(limits)
     for entry in reader:
-        if tree.add(entry):
-            _make(entry, reader, writer)
+        tree.add(entry)
+        _make(entry, reader, writer)
     tree.check_whole()
     for path, target in tree.links.items():
-        writer.make_symlink(path, target)
+        writer.make_symlink(path.decode(), target.decode())
     return tree
 
 

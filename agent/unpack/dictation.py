@@ -21,7 +21,9 @@ from agent.unpack.writer import Writer
 
 _BLOCK_BYTES: Final = 512 * 1024
 _BLOCKS: Final = 4
-_MOST_STEPS: Final = 2_000  # for one block: directories and empty files take no room in it
+# For one block: directories and empty files take no room in it, but their names do in memory.
+_MOST_STEPS: Final = 2_000
+_MOST_NAME_CHARS: Final = 128 * 1024
 _LENGTH_BYTES: Final = 4
 _FAILED: Final = 1
 
@@ -44,20 +46,20 @@ class Dictation:
     def __init__(self, ring: memoryview, orders: int, answers: int) -> None:
         """`ring` is shared memory; `orders` is the end of a pipe to write to, `answers` of one to read."""
         self._ring, self._orders, self._answers = ring, orders, answers
-        self._block = self._used = self._busy = 0
+        self._block = self._used = self._busy = self._name_chars = 0
         self._steps: list[Step | int] = []
 
     def make_directory(self, path: str) -> None:
         """See Writer."""
-        self._add((_DIRECTORY, path, ""))
+        self._add((_DIRECTORY, path, ""), len(path))
 
     def make_file(self, path: str, content: Iterable[memoryview], *, executable: bool) -> None:
         """See Writer."""
-        self._add((_FILE, path, executable))
+        self._add((_FILE, path, executable), len(path))
         for view in content:
             start, length = 0, len(view)
             while start < length:
-                if self._used == _BLOCK_BYTES:
+                if self._used == _BLOCK_BYTES or len(self._steps) >= _MOST_STEPS:
                     self._hand_over()
                 size = min(length - start, _BLOCK_BYTES - self._used)
                 at = self._block * _BLOCK_BYTES + self._used
@@ -68,26 +70,27 @@ class Dictation:
 
     def make_hardlink(self, path: str, target: str) -> None:
         """See Writer."""
-        self._add((_HARDLINK, path, target))
+        self._add((_HARDLINK, path, target), len(path) + len(target))
 
     def make_symlink(self, path: str, target: str) -> None:
         """See Writer."""
-        self._add((_SYMLINK, path, target))
+        self._add((_SYMLINK, path, target), len(path) + len(target))
 
     def end(self, verdict: Verdict) -> None:
         """The last word; nothing may follow."""
         self._hand_over()
         self._send(verdict)
 
-    def _add(self, step: Step) -> None:
-        if len(self._steps) >= _MOST_STEPS:
+    def _add(self, step: Step, name_chars: int) -> None:
+        if len(self._steps) >= _MOST_STEPS or self._name_chars >= _MOST_NAME_CHARS:
             self._hand_over()
         self._steps.append(step)
+        self._name_chars += name_chars
 
     def _hand_over(self) -> None:
         """Send the block, and wait until the next one is free."""
         self._send(self._steps)
-        self._steps, self._used = [], 0
+        self._steps, self._used, self._name_chars = [], 0, 0
         self._block = (self._block + 1) % _BLOCKS
         self._busy += 1
         while self._busy == _BLOCKS:

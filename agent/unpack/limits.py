@@ -17,8 +17,8 @@ class Limits(NamedTuple):
     ratio: int = 1_000
     """Bytes out for one byte in, looked at once `ratio_from_bytes` came out (deflate cannot pass 1,032)."""
     ratio_from_bytes: int = 256 * _MIB
-    name_bytes: int = 16 * _MIB
-    """Sum of all paths and link targets: they are held in memory."""
+    link_bytes: int = 12 * _MIB
+    """Sum of the paths and targets of all symlinks: they are held in memory until all else is made."""
     window_bytes: int = 34 * _MIB
     """What a decompressor may remember of its output. xz -9 and zstd --long ask for more: they are read as
     long as what comes out fits into it."""
@@ -28,9 +28,9 @@ class Limits(NamedTuple):
     """Address space of the child (RLIMIT_AS), interpreter included. What it really uses stays far below."""
 
     def allowing(self, *, total_bytes: int, entries: int) -> "Limits":
-        """The same for that much content and so many entries; names get more room with more entries."""
-        name_bytes = max(Limits().name_bytes, Limits().name_bytes * entries // Limits().entries)
-        return self._replace(total_bytes=total_bytes, entries=entries, name_bytes=name_bytes)
+        """The same for that much content and so many entries; symlinks get more room with more entries."""
+        link_bytes = max(Limits().link_bytes, Limits().link_bytes * entries // Limits().entries)
+        return self._replace(total_bytes=total_bytes, entries=entries, link_bytes=link_bytes)
 
 
 class UnpackResult(NamedTuple):

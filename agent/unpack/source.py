@@ -79,25 +79,25 @@ class CompressedSource:
         self._package, self._kind = package, compression
         self._window_bytes = limits.window_bytes
         self._gauge = Gauge(limits)
-        self._member = self._kind.start(self._window_bytes)
+        self._member: Decompressor | None = self._kind.start(self._window_bytes)
+        """None at the end: its window is given back."""
         self._chunk, self._at = b"", 0  # what was read of the package, and how much of that was passed on
         self._piece_bytes = _FIRST_PIECE_BYTES
         self._empty_members, self._gave = 0, False
         self._most_bytes: int | None = None  # what may come out, once a member wants a larger window
-        self._ended = False
 
     def read_block(self) -> bytes:
         """Return up to 1 MiB; b"" once the last member was verified and only padding followed."""
-        while not self._ended:
-            if self._member.eof:
-                self._at -= len(self._member.unused_data)
-                self._start_member()
+        while (member := self._member) is not None:
+            if member.eof:
+                self._at -= len(member.unused_data)
+                self._member = self._next_member()
                 continue
             piece, at_end = memoryview(b""), False
-            if self._member.needs_input:
+            if member.needs_input:
                 piece = self._next_piece()
                 at_end = not piece
-            block = self._decompress(piece)
+            block = self._decompress(member, piece)
             if block:
                 self._gave = True
                 self._gauge.count(len(block))
@@ -106,7 +106,7 @@ class CompressedSource:
                         f"its {self._kind.name} data needs a window of more than {self._window_bytes} bytes"
                     )
                 return block
-            if at_end and not self._member.eof:
+            if at_end and not member.eof:
                 raise RefusedError(f"its {self._kind.name} data is cut off")
         return b""
 
@@ -118,24 +118,24 @@ class CompressedSource:
         self._piece_bytes = min(_PIECE_GROWTH * self._piece_bytes, _READ_BYTES)
         return piece
 
-    def _decompress(self, data: memoryview) -> bytes:
+    def _decompress(self, member: Decompressor, data: memoryview) -> bytes:
         try:
-            return self._member.decompress(data, _BLOCK_BYTES)
+            return member.decompress(data, _BLOCK_BYTES)
         except self._kind.error as exc:
             if self._gauge.out_bytes or self._most_bytes is not None or self._gauge.in_bytes > _READ_BYTES:
                 raise RefusedError(f"its {self._kind.name} data is damaged ({exc})") from exc
         # Nothing came out yet, so it may be the window that was refused. A larger one is filled by output
         # alone: while that is short, so is the memory.
         self._most_bytes = self._window_bytes
-        self._member = self._kind.start(_LARGEST_WINDOW_BYTES)
-        return self._decompress(data)
+        self._member = larger = self._kind.start(_LARGEST_WINDOW_BYTES)
+        return self._decompress(larger, data)
 
     def _read_package(self) -> bytes:
         data = self._package.read(_READ_BYTES)
         self._gauge.in_bytes += len(data)
         return data
 
-    def _start_member(self) -> None:
+    def _next_member(self) -> Decompressor | None:
         self._empty_members = 0 if self._gave else self._empty_members + 1
         if self._empty_members > _MOST_EMPTY_MEMBERS:
             raise RefusedError(
@@ -144,10 +144,8 @@ class CompressedSource:
         while len(self._chunk) - self._at < 4 and (more := self._read_package()):
             self._chunk, self._at = self._chunk[self._at :] + more, 0
         if self._kind.magic(self._chunk[self._at : self._at + 4]):
-            self._member = self._kind.start(self._window_bytes)
             self._piece_bytes, self._gave = _FIRST_PIECE_BYTES, False
-            return
-        self._ended = True
+            return self._kind.start(self._window_bytes)
         rest, behind = self._chunk[self._at :], 0
         while rest:
             behind += len(rest)
@@ -156,3 +154,4 @@ class CompressedSource:
             rest = self._read_package()
         if behind and behind % self._kind.padding:
             raise RefusedError(f"its {self._kind.name} data is followed by {behind} zeros")
+        return None

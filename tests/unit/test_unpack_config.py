@@ -45,8 +45,8 @@ def test_the_defaults_are_those_of_unpacking() -> None:
     assert Limits().entries == 100_000
 
 
-def test_more_entries_may_have_more_names() -> None:
-    assert UnpackSection(max_entries=1_000_000).limits().name_bytes == 10 * Limits().name_bytes
+def test_more_entries_may_have_more_links() -> None:
+    assert UnpackSection(max_entries=1_000_000).limits().link_bytes == 10 * Limits().link_bytes
 
 
 async def test_the_least_memory_and_the_greatest_depth_are_enough_to_unpack(tmp_path: Path) -> None:

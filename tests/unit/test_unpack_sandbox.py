@@ -82,7 +82,7 @@ def run_naive_child(data: bytes, place: Path) -> list[str]:
             }
             places = [str(ROOT), *library_places()]
             ended = subprocess.run(
-                [sys.executable, "-I", "-c", NAIVE_CHILD.format(places=places)],
+                [sys.executable, "-I", "-S", "-c", NAIVE_CHILD.format(places=places)],
                 input=json.dumps(order).encode() + b"\n", capture_output=True, check=False,
                 pass_fds=(package.fileno(), root), cwd="/",
             )  # fmt: skip
