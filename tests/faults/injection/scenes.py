@@ -121,7 +121,7 @@ def command(package: Package, generation: int, kind: OperationKind = OperationKi
         version=package.version,
         url="" if rollback else package.url,
         sha256="" if rollback else package.sha256,
-        seconds_left=300,
+        seconds_left=86_400,  # counted from the template on, while all its copies are broken one by one
     )
 
 
