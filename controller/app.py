@@ -15,6 +15,7 @@ from aiohttp import web
 from controller.api import ApiDeps, RateLimits, make_api, serve_api
 from controller.bulletin import Bulletin
 from controller.checkpoint import Checkpoint, pass_by
+from controller.claimants import Claimants
 from controller.config import ControllerConfig, find_risks, read_agent_tokens, read_api_tokens
 from controller.dispatcher import Dispatcher
 from controller.health import Health
@@ -69,6 +70,7 @@ async def run_controller(
         sweeper = Sweeper(store, live, notices, clock)
         retention = _retention(config)
         pruner = Pruner(store, retention, clock)
+        claimants = Claimants(store, registry, clock)
         health = Health(store, clock, VERSION)
         hub = Hub(
             _hub_settings(config),
@@ -95,7 +97,8 @@ async def run_controller(
             )
         )
         async with asyncio.TaskGroup() as group:
-            work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper, pruner, health)]
+            parts = (recorder, dispatcher, sweeper, pruner, claimants, health)
+            work = [group.create_task(part.run()) for part in parts]
             if has_time:
                 work.append(group.create_task(shared.run(store)))
             try:

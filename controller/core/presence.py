@@ -69,6 +69,11 @@ def is_free(row: Known, agent_id: str) -> bool:
     return row.retired and not row.moved
 
 
+def would_get(row: Known, agent_id: str) -> bool:
+    """Whether `agent_id`, which was refused a recorded instance, would have it if it listed it again."""
+    return row.retired and (row.agent_id == agent_id or not row.moved)
+
+
 def is_drift(row: Known, active: Active) -> bool:
     """The host has something else live than is recorded, and no task of ours is at work there."""
     return not row.busy and (row.active_version, row.active_sha256) != (active.version, active.sha256)

@@ -192,7 +192,14 @@ class Hub:
             refused=greeting.refused,
         )
         await connection.send(encode(welcome))
-        link = Link(connection, hello, epoch=greeting.epoch, received=greeting.acked, deps=self._deps)
+        link = Link(
+            connection,
+            hello,
+            epoch=greeting.epoch,
+            received=greeting.acked,
+            deps=self._deps,
+            refused=greeting.refused,
+        )
         self._registry.add(link)
         self._notices.tell(greeting.changed)
         return link

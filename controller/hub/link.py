@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 from websockets.asyncio.server import ServerConnection
@@ -23,6 +24,7 @@ from shared.frames import (
     Hello,
     Progress,
     Refuse,
+    RefusedInstance,
     Report,
     decode_from_agent,
     encode,
@@ -35,6 +37,7 @@ MIN_PACE_S: Final = 0.1  # while the writer is busy, what is due stays due
 SEND_DEADLINE_S: Final = 10.0  # a peer that takes no byte for so long is cut off
 READ_BYTES_PER_S: Final = 4 * 1024 * 1024  # of one link for long
 READ_BURST_BYTES: Final = 16 * 1024 * 1024
+MAX_REFUSED: Final = 1_000  # refused instances of one agent that are watched until they are free
 MIN_FRAME_COST_BYTES: Final = 2_048  # the smallest frame costs as much work: 2,000 of them a second
 
 log = get_log(__name__)
@@ -68,9 +71,17 @@ class Link:
     """A welcomed agent. `run` ends when the link does, whatever the reason."""
 
     def __init__(
-        self, socket: ServerConnection, hello: Hello, *, epoch: int, received: int, deps: LinkDeps
+        self,
+        socket: ServerConnection,
+        hello: Hello,
+        *,
+        epoch: int,
+        received: int,
+        deps: LinkDeps,
+        refused: Iterable[RefusedInstance] = (),
     ) -> None:
         self.agent_id, self.epoch = hello.agent_id, epoch
+        self.refused = frozenset(one.instance_id for one in islice(refused, MAX_REFUSED))
         self._incarnation = hello.incarnation
         self._socket, self._deps = socket, deps
         self._session = Session(
@@ -115,8 +126,8 @@ class Link:
         self._end("a newer link of the same agent is here")
 
     def renew(self) -> None:
-        """End the link: what its agent owns has changed, and its next hello tells it."""
-        self._end("an instance was moved: say hello again")
+        """End the link: what its agent may own has changed, and its next hello tells it."""
+        self._end("an instance has changed hands: say hello again")
 
     def _end(self, reason: str) -> None:
         self._over = self._over or reason

@@ -1,5 +1,6 @@
 """Which agents are connected to this controller."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from shared.frames import Cancel, Execute
@@ -13,6 +14,8 @@ class Connection(Protocol):
 
     agent_id: str
     epoch: int
+    refused: frozenset[str]
+    """Instances that its hello listed and that were refused."""
 
     def send(self, frame: Execute | Cancel) -> bool:
         """Queue a frame; False if the link is going down."""
@@ -73,6 +76,10 @@ class Registry:
         link = self._links.get(agent_id)
         if link is not None:
             link.renew()
+
+    def refused(self) -> dict[str, Collection[str]]:
+        """By agent, what its newest hello listed and was refused; without those that were refused nothing."""
+        return {link.agent_id: link.refused for link in self._links.values() if link.refused}
 
     def acknowledge(self, agent_id: str, epoch: int, incarnation: str, upto: int) -> None:
         """Tell an agent what is recorded; a session that is over needs no word, the next one starts from the

@@ -1,13 +1,13 @@
 """The instances that agents list: who owns them, what their hosts say of them, and when they are retired."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controller.core.presence import Claims, Known, is_drift, settle_claims
+from controller.core.presence import Claims, Known, is_drift, settle_claims, would_get
 from controller.core.task import fail
 from releasehand.model import FailureCode, HistoryAction, Status
 from shared.frames import Active, Heartbeat, Hello, InstanceState, RefusedInstance
@@ -41,6 +41,17 @@ AT_WORK: Final = or_(
     .exists(),
 )
 """A task of ours may be changing what is live on the instance."""
+_KNOWN: Final = select(
+    INSTANCE.c.instance_id,
+    INSTANCE.c.agent_id,
+    INSTANCE.c.service,
+    INSTANCE.c.active_version,
+    INSTANCE.c.active_sha256,
+    INSTANCE.c.retired_at.is_not(None),
+    AT_WORK,
+    INSTANCE.c.moved_at.is_not(None),
+)
+"""The fields of Known."""
 _OF_NAME: Final = INSTANCE.c.instance_id == bindparam("name")
 
 
@@ -133,22 +144,25 @@ async def retire(
     return changed
 
 
+async def find_claimants(conn: AsyncConnection, refused: Mapping[str, Collection[str]]) -> list[str]:
+    """Of agents, each with instances that it was refused, those that would be given one of them now."""
+    known: dict[str, Known] = {}
+    for piece in tasks.chunks(sorted({name for names in refused.values() for name in names})):
+        for row in await conn.execute(_KNOWN.where(INSTANCE.c.instance_id.in_(piece))):
+            known[row.instance_id] = Known(*row)
+    return [
+        agent_id
+        for agent_id, names in refused.items()
+        if any(would_get(known[name], agent_id) for name in names if name in known)
+    ]
+
+
 async def _known(conn: AsyncConnection, agent_id: str, listed: Sequence[str]) -> dict[str, Known]:
     """What is recorded of the listed ids, whoever owns them, and of the agent's own."""
-    columns = select(
-        INSTANCE.c.instance_id,
-        INSTANCE.c.agent_id,
-        INSTANCE.c.service,
-        INSTANCE.c.active_version,
-        INSTANCE.c.active_sha256,
-        INSTANCE.c.retired_at.is_not(None),
-        AT_WORK,
-        INSTANCE.c.moved_at.is_not(None),
-    )
     found: dict[str, Known] = {}
     for piece in list(tasks.chunks(listed)) or [[]]:
         mine = or_(INSTANCE.c.agent_id == agent_id, INSTANCE.c.instance_id.in_(piece))
-        for row in await conn.execute(columns.where(mine).with_for_update(of=INSTANCE)):
+        for row in await conn.execute(_KNOWN.where(mine).with_for_update(of=INSTANCE)):
             found[row.instance_id] = Known(*row)
     return found
 

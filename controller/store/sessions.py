@@ -1,6 +1,6 @@
 """What hub and sweeper write of agents and their links."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,10 @@ class Sessions(Transactions):
     async def greet(self, hello: Hello) -> agents.Greeting:
         """Open a session for an agent. Durable on return."""
         return await self._write(lambda conn, now: agents.greet(conn, hello, now), "greet")
+
+    async def find_claimants(self, refused: Mapping[str, Collection[str]]) -> list[str]:
+        """Of agents, each with instances that it was refused, those that would be given one of them now."""
+        return await self._read(lambda conn: claims.find_claimants(conn, refused))
 
     async def observe(self, agent_id: str, epoch: int, heartbeat: Heartbeat) -> bool:
         """Record what a heartbeat says of its instances; False if it has to be told again later."""

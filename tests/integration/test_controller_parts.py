@@ -26,6 +26,7 @@ class Wire:
     epoch: int
     agent_id: str = "host-1"
     displaced: bool = False
+    refused: frozenset[str] = frozenset()
 
     def send(self, frame: Execute | Cancel) -> bool:
         raise AssertionError(f"nothing sends {frame} here")

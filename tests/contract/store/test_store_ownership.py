@@ -130,3 +130,18 @@ async def test_a_moved_instance_that_is_retired_is_free_for_everybody(ledger: Le
     await ledger.store.retire_instance("a")
     await one.greet()
     assert (await listed_now(ledger))["a"] == "host-1"
+
+
+async def test_who_was_refused_an_instance_is_found_once_it_is_free_for_them(ledger: Ledger) -> None:
+    one, _ = await two_hosts(ledger)
+    refused = {"host-2": ["a", "b"], "host-3": ["a"], "host-4": ["nobody-has-this"]}
+    assert await ledger.store.find_claimants(refused) == []
+    await ledger.store.move_instance("a", "host-2")
+    assert await ledger.store.find_claimants(refused) == ["host-2"]
+    await ledger.store.retire_instance("a")
+    assert await ledger.store.find_claimants(refused) == ["host-2", "host-3"]
+    await one.greet(listed("a", "v1"), listed("b", "v1"))
+    assert await ledger.store.find_claimants(refused) == []
+    await one.greet(listed("a", "v1"))
+    assert await ledger.store.find_claimants(refused) == ["host-2"]
+    assert await ledger.store.find_claimants({}) == []
