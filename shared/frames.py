@@ -32,6 +32,7 @@ Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 Ordinal = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
 BoundSeconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Pem = Annotated[str, Field(min_length=1, max_length=65_536)]
 Many = Annotated[list[ItemT], FailFast()]
 """Stops at the first wrong item: a frame of nothing but wrong ones would cost gigabytes in errors alone."""
 
@@ -177,6 +178,12 @@ class Progress(Frame):
     bytes_total: Number = 0  # 0 while unknown
 
 
+class Renew(Frame):
+    """Asks for a new certificate for the key of this link's."""
+
+    type: Literal["renew"] = "renew"
+
+
 class Wanted(Ref):
     cancel: bool = False
 
@@ -196,6 +203,7 @@ class Welcome(Frame):
     session_epoch: Number
     reconnect_window_s: float = Field(ge=0)
     acked: Number  # reports of this incarnation recorded so far
+    trust_sha256: str = ""  # of the authorities that count now, as `ca.pem` has them; "" says nothing
     wanted: Many[Wanted] = []
     refused: Many[RefusedInstance] = []
 
@@ -235,8 +243,16 @@ class Refuse(Frame):
     reason: Text
 
 
-AgentFrame = Hello | Heartbeat | Report | Progress
-ControllerFrame = Welcome | Heartbeat | Execute | Cancel | Ack | Refuse
+class Renewed(Frame):
+    """The agent's new certificate, on which the link now stands, and the authorities to trust from now on."""
+
+    type: Literal["renewed"] = "renewed"
+    certificate: Pem
+    authorities: Pem
+
+
+AgentFrame = Hello | Heartbeat | Report | Progress | Renew
+ControllerFrame = Welcome | Heartbeat | Execute | Cancel | Ack | Refuse | Renewed
 AnyFrame = AgentFrame | ControllerFrame
 
 _FROM_AGENT: Final[TypeAdapter[AgentFrame]] = TypeAdapter(Annotated[AgentFrame, Field(discriminator="type")])
@@ -245,21 +261,22 @@ _FROM_CONTROLLER: Final[TypeAdapter[ControllerFrame]] = TypeAdapter(
 )
 
 
-def encode(frame: AnyFrame) -> str:
+def encode(frame: Frame) -> str:
     return frame.model_dump_json()
 
 
 def decode_from_agent(text: str | bytes) -> AgentFrame:
     """Raises ProtocolError with a code of `bad_frame`."""
-    return _decode(_FROM_AGENT, text)
+    return decode_as(_FROM_AGENT, text)
 
 
 def decode_from_controller(text: str | bytes) -> ControllerFrame:
     """Raises ProtocolError with a code of `bad_frame`."""
-    return _decode(_FROM_CONTROLLER, text)
+    return decode_as(_FROM_CONTROLLER, text)
 
 
-def _decode(adapter: TypeAdapter[FrameT], text: str | bytes) -> FrameT:
+def decode_as(adapter: TypeAdapter[FrameT], text: str | bytes) -> FrameT:
+    """One of the frames that `adapter` knows. Raises ProtocolError with a code of `bad_frame`."""
     # PostgreSQL takes no NUL in a text, and JSON can spell one in this way only.
     text = (
         text.replace("\\u0000", "\\ufffd") if isinstance(text, str) else text.replace(b"\\u0000", b"\\ufffd")

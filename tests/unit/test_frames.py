@@ -38,6 +38,8 @@ from shared.frames import (
     Ref,
     Refuse,
     RefusedInstance,
+    Renew,
+    Renewed,
     Report,
     Wanted,
     Welcome,
@@ -59,6 +61,7 @@ KEPT = [
     Kept(release="v3-efefefefefef", version="v3", sha256="ef" * 32),
 ]
 
+PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 EXAMPLES: dict[str, AnyFrame] = {
     "agent-hello": Hello(
         agent_id="agent-1",
@@ -148,12 +151,15 @@ EXAMPLES: dict[str, AnyFrame] = {
         ],
     ),
     "agent-progress": Progress(ref=Ref(**REF), bytes_done=1_048_576, bytes_total=20_000_000),
+    "agent-renew": Renew(),
+    "controller-renewed": Renewed(certificate=PEM, authorities=PEM + PEM),
     "controller-welcome": Welcome(
         server_time=NOON,
         heartbeat_interval_s=10,
         session_epoch=3,
         reconnect_window_s=4,
         acked=39,
+        trust_sha256=V1,
         wanted=[Wanted(**REF), Wanted(**(REF | {"instance_id": "user-2", "task": 18}), cancel=True)],
         refused=[
             RefusedInstance(instance_id="user-9", reason="instance 'user-9' belongs to agent 'agent-2'")
