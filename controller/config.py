@@ -16,7 +16,7 @@ from shared.settings import ConfigError, Problem, load_settings
 from shared.tls import server_context
 
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_CONTROLLER"
-DEFAULT_DATABASE: Final = "sqlite:////var/lib/releasehand/controller.db"
+DEFAULT_DATABASE: Final = "sqlite:////var/lib/releasehand-controller/controller.db"
 DEFAULT_PKI_DIRECTORY: Final = "/var/lib/releasehand-controller/pki"
 MIN_TOKEN_CHARS: Final = 16
 MAX_TOKEN_CHARS: Final = 4_096

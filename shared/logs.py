@@ -116,10 +116,11 @@ class JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The traceback goes into `exc_text`, for a field of its own."""
         fields = _fields_of(record)
-        about = " ".join(str(fields[key]) for key in _SUBJECT if fields.get(key))
+        of_instance = "instance_id" in fields
+        about = " ".join(str(fields[key]) for key in _SUBJECT if fields.get(key)) if of_instance else ""
         line = escape_controls((f"{about}: " if about else "") + record.getMessage())
         for key, value in fields.items():
-            if key not in _BESIDE:
+            if not of_instance or key not in _BESIDE:
                 line += f" {key}={_quote(value)}"
         if record.exc_info:
             record.exc_text = self.formatException(record.exc_info)

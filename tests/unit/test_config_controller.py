@@ -65,7 +65,7 @@ def test_a_file_is_read_with_its_tokens(tmp_path: Path) -> None:
 
 def test_the_defaults_are_for_one_machine() -> None:
     config = ControllerConfig()
-    assert config.database == "sqlite:////var/lib/releasehand/controller.db"
+    assert config.database == "sqlite:////var/lib/releasehand-controller/controller.db"
     assert (config.api.host, config.api.port) == ("127.0.0.1", 8080)
     assert (config.hub.host, config.hub.port) == ("0.0.0.0", 8443)
     assert not config.api.allow_plain_http
