@@ -17,6 +17,7 @@ from agent.finish import finish
 from agent.instance import Instance
 from agent.switch import ReleaseMeta
 from agent.unpack import Limits, unpack
+from agent.unpack.process import Standby
 from agent.verify import Request, verify_digest, verify_package
 from releasehand.model.codes import FailureCode
 from releasehand.model.fields import OptionalDigest, Version
@@ -75,6 +76,7 @@ class Steps:
         self._instance, self._fetcher, self._limits = instance, fetcher, limits
         self._progress, self._checkpoint = progress, checkpoint
         self._package: Download | None = None
+        self._standby = Standby()
         self._activation = Activation(instance, checkpoint=checkpoint)
 
     async def run(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
@@ -117,9 +119,11 @@ class Steps:
             await finish(asyncio.to_thread(self._instance.root.remove_release, record.target))
 
     async def clear(self) -> None:
-        """Leave nothing of the attempt but complete releases: the package goes, and so does what was staged.
+        """Leave nothing of the attempt but complete releases: the package goes, and so do what was staged and
+        a child that was to unpack.
 
         Raises HostError, NoSpaceError."""
+        await finish(self._standby.end())
         if self._package is not None:
             package, self._package = self._package, None
             await finish(asyncio.to_thread(package.close))
@@ -150,13 +154,19 @@ class Steps:
             command = record.command
             self._package = await self._fetcher.fetch(
                 command.url,
-                progress=self._progress,
+                progress=self._show,
                 expected_sha256=record.sha256 or command.sha256 or command.source_sha256,
             )
             self._checkpoint("fetched")
             if record.sha256:  # what was verified before the restart is what must come again
                 verify_digest(self._package.sha256, record.sha256)
         return self._package
+
+    def _show(self, done: int, total: int | None) -> None:
+        """The child that is to unpack takes a moment to start: half of the package is time enough."""
+        if total and done >= total // 2:
+            self._standby.begin()
+        self._progress(done, total)
 
     async def _verify(self, record: AttemptRecord) -> tuple[Outcome, AttemptRecord]:
         package, command = await self._obtain(record), record.command
@@ -168,7 +178,10 @@ class Steps:
         )
         await verify_package(package, request, self._instance.verification, self._fetcher.fetch_sidecar)
         record = record.model_copy(update={"sha256": package.sha256})
-        match plan_fetched(record.command, package.sha256, await self._instance.holding()):
+        plan = plan_fetched(record.command, package.sha256, await self._instance.holding())
+        if not isinstance(plan, Fetch):
+            await finish(self._standby.end())  # nothing is to be unpacked
+        match plan:
             case AlreadyActive(release):
                 return Outcome.ALREADY, _with(record, release, TaskResult.ALREADY_ACTIVE)
             case UseKept(release):
@@ -186,7 +199,7 @@ class Steps:
         name = await finish(asyncio.to_thread(root.release_name, version, package.sha256))
         meta = ReleaseMeta(name=name, version=version, sha256=package.sha256, size_bytes=package.size_bytes)
         staging = await finish(asyncio.to_thread(root.make_staging))
-        await unpack(package.file, staging, self._limits)
+        await unpack(package.file, staging, self._limits, standby=self._standby)
         self._checkpoint("unpacked")
         await finish(asyncio.to_thread(root.describe, staging, meta))
         await asyncio.to_thread(root.sync)  # a cancel does not wait for a slow disk

@@ -16,6 +16,7 @@ from pathlib import Path
 from agent.download import Downloader, DownloadPolicy
 from agent.switch import InstallRoot, ReleaseMeta
 from agent.unpack import unpack
+from agent.unpack.process import Standby
 from agent.verify import Request, Verification, VerificationPolicy, verify_package
 from shared.clock import SystemClock
 
@@ -32,8 +33,14 @@ async def install(url: str, ca_file: Path, sha256: str, work: Path) -> dict[str,
     root = InstallRoot(work / "root")
     root.prepare()
     rss_before, cpu_before = _peak_rss_bytes("self"), _cpu_s()
+    standby = Standby()
+
+    def show(done: int, total: int | None) -> None:
+        if total and done >= total // 2:
+            standby.begin()
+
     times = [clock.monotonic()]
-    package = await downloader.fetch(url, progress=lambda _done, _total: None, expected_sha256=sha256)
+    package = await downloader.fetch(url, progress=show, expected_sha256=sha256)
     request = Request(service="bench", version="1", url=url, sha256=sha256)
     trust = VerificationPolicy(verification=Verification.DIGEST)
     await verify_package(package, request, trust, downloader.fetch_sidecar)
@@ -41,7 +48,7 @@ async def install(url: str, ca_file: Path, sha256: str, work: Path) -> dict[str,
     staging = await asyncio.to_thread(root.make_staging)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch_child(clock))
-        await unpack(package.file, staging)
+        await unpack(package.file, staging, standby=standby)
         watching.cancel()
     times.append(clock.monotonic())
     name = root.release_name("1", sha256)

@@ -2,7 +2,7 @@
 
 Layers, each with its own file: `formats` chooses by magic bytes, `source`/`stream` give decompressed bytes,
 `tar` and `zip` give entries, `tree` decides whether an entry may exist, `writer` makes it. `child` puts them
-together inside a `sandbox`; `parent` runs the child.
+together inside a `sandbox`; `parent` runs the child, a `process`.
 """
 
 from typing import TYPE_CHECKING, BinaryIO
@@ -12,17 +12,25 @@ from agent.unpack.limits import Limits, UnpackResult
 if TYPE_CHECKING:  # the child imports this package too, and starts for each package
     from pathlib import Path
 
+    from agent.unpack.process import Standby
+
 __all__ = ["Limits", "UnpackResult", "unpack"]
 
 
-async def unpack(package: BinaryIO, destination: "Path", limits: Limits | None = None) -> UnpackResult:
+async def unpack(
+    package: BinaryIO,
+    destination: "Path",
+    limits: Limits | None = None,
+    *,
+    standby: "Standby | None" = None,
+) -> UnpackResult:
     """Unpack `package`, read from its first byte through its descriptor, into the empty directory
     `destination`.
 
     Nothing is synced: durability is the caller's (agent.switch commits a release with one syncfs). After
     any error, and after a cancel, the child and all it started are gone and `destination` is empty, so it
     is safe to repeat. The file position of `package` is left at the start. Everything made belongs to this
-    process's user and group, whoever the child ran as.
+    process's user and group, whoever the child ran as. The child is taken from `standby`, if there is one.
 
     Raises ArchiveRefusedError (the archive's fault), UnpackFailedError (the child died or ran out of time),
     NoSpaceError, HostError.
@@ -30,4 +38,4 @@ async def unpack(package: BinaryIO, destination: "Path", limits: Limits | None =
     # Imported here because the child must start without asyncio and pydantic.
     from agent.unpack.parent import unpack_in_child  # noqa: PLC0415
 
-    return await unpack_in_child(package, destination, limits or Limits())
+    return await unpack_in_child(package, destination, limits or Limits(), standby)

@@ -1,16 +1,18 @@
-"""The process that meets the archive; started by agent.unpack.parent only.
+"""The process that meets the archive; started by agent.unpack.process only.
 
-Reads one JSON object from stdin (descriptors, limits, user), answers with one JSON line on stdout: {"done":
-…}, {"refused": reason}, {"no_space": true} or {"host": reason}. Anything else, and any other end, is a
-failure of ours. Imports as little as it can: it starts for each package.
+Waits for one message on stdin, which is a socket: a JSON object (limits, user), and with it the descriptors
+of the package and of the destination. Answers with one JSON line on stdout: {"done": …}, {"refused": reason},
+{"no_space": true} or {"host": reason}. Anything else, and any other end, is a failure of ours. Imports as
+little as it can: it starts for each package.
 """
 
+import _socket  # not socket, which takes longer to import than all else here
 import errno
 import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from agent.unpack import sandbox
 from agent.unpack.dictation import Dictation, write_by_dictation
@@ -21,12 +23,20 @@ from agent.unpack.refusal import RefusedError, show
 from agent.unpack.tree import Tree
 from agent.unpack.writer import Writer
 
+_MOST_ORDER_BYTES: Final = 16 * 1024
+_DESCRIPTORS_BYTES: Final = 8  # two C ints
+
 
 def main() -> None:
-    """Carry out the one order on stdin."""
-    order = json.loads(sys.stdin.buffer.readline())
-    limits = Limits(**order["limits"])
-    said = answer(order["package_fd"], order["destination_fd"], limits, order["user"])
+    """Carry out the one order that comes; end when none is to come any more, as the parent has ended."""
+    parent = _socket.socket(fileno=sys.stdin.fileno())
+    message, ancillary, _, _ = parent.recvmsg(_MOST_ORDER_BYTES, _socket.CMSG_SPACE(_DESCRIPTORS_BYTES))
+    if not message:
+        return
+    order = json.loads(message)
+    [(_, _, passed)] = ancillary
+    package, destination = memoryview(passed).cast("i")
+    said = answer(package, destination, Limits(**order["limits"]), order["user"])
     sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()
     os._exit(0)  # nothing here is worth the time of taking it down

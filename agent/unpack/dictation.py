@@ -10,7 +10,7 @@ import marshal
 import mmap
 import os
 import signal
-import traceback
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, NoReturn
@@ -153,7 +153,7 @@ def _dictate(read: Callable[[Dictation], Verdict], dictation: Dictation) -> NoRe
         dictation.end(read(dictation))
         code = 0
     except BaseException:  # noqa: BLE001 — this process ends here, whatever it is
-        traceback.print_exc()
+        sys.__excepthook__(*sys.exc_info())  # traceback would be one more import for each package
     finally:
         os._exit(code)
 

@@ -1,12 +1,8 @@
-"""Starts the unpacking child, hands it two descriptors and an order, and sees that it is gone afterwards."""
+"""Has a child unpack a package, and takes over what it made."""
 
 import asyncio
-import functools
-import importlib.util
 import json
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,22 +13,17 @@ from agent.errors import ArchiveRefusedError, HostError, NoSpaceError, UnpackFai
 from agent.finish import finish
 from agent.unpack import landlock, ownership, sandbox
 from agent.unpack.limits import Limits, UnpackResult
-from agent.unpack.refusal import show
+from agent.unpack.process import Standby
 from agent.unpack.writeback import start_writeback
 
-# -I: environment and working directory do not decide what is imported. -S: nor do .pth files, and it starts
-# faster; so the places of what the child needs are arguments. -X utf8: names are UTF-8 everywhere. No garbage
-# collector: it would look through all modules and all paths for cycles, and there are none to speak of.
-_START: Final = (
-    "import gc, sys; gc.disable(); sys.path += sys.argv[1:]; from agent.unpack.child import main; main()"
-)
-_NEEDED: Final = ("agent", "isal", "backports")
 _FLUSH_EVERY_S: Final = 0.1
 _FLUSH_FROM_BYTES: Final = 16 * 1024 * 1024  # of package; what less than that makes is written in a moment
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) -> UnpackResult:
+async def unpack_in_child(
+    package: BinaryIO, destination: Path, limits: Limits, standby: Standby | None
+) -> UnpackResult:
     """See agent.unpack.unpack, which is the way in."""
     with disk_errors(destination):
         root = os.open(destination, _DIRECTORY)
@@ -48,7 +39,7 @@ async def unpack_in_child(package: BinaryIO, destination: Path, limits: Limits) 
                 ownership.hand_over(root, user)
         async with _flushing(destination, os.fstat(package.fileno()).st_size) as ended:
             try:
-                result = _result(await _run(package.fileno(), root, limits, user), destination)
+                result = _result(await _run(package.fileno(), root, limits, user, standby), destination)
             finally:
                 ended.set()
                 if user is not None:
@@ -98,63 +89,15 @@ async def _flushing(destination: Path, package_bytes: int) -> AsyncIterator[asyn
             flusher.exception()  # raised above, or the block has an error of its own to tell
 
 
-async def _run(package_fd: int, root: int, limits: Limits, user: int | None) -> bytes:
-    order = {
-        "package_fd": package_fd,
-        "destination_fd": root,
-        "limits": limits._asdict(),
-        "user": user,
-    }
+async def _run(
+    package_fd: int, root: int, limits: Limits, user: int | None, standby: Standby | None
+) -> bytes:
+    order = json.dumps({"limits": limits._asdict(), "user": user}).encode()
+    child = await (standby or Standby()).take()
     try:
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, *library_places()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={},
-            cwd="/",
-            pass_fds=(package_fd, root),
-            start_new_session=True,
-        )
-    except OSError as exc:
-        raise UnpackFailedError(f"its process does not start: {exc.strerror}") from exc
-    try:
-        async with asyncio.timeout(limits.seconds):
-            output, complaint = await child.communicate(json.dumps(order).encode() + b"\n")
-    except TimeoutError as exc:
-        raise UnpackFailedError(f"it took more than {limits.seconds:g} s") from exc
+        return await child.carry_out(order, (package_fd, root), within_s=limits.seconds)
     finally:
-        await finish(_end(child))
-    if child.returncode != 0:
-        raise UnpackFailedError(_how_it_ended(child.returncode, complaint))
-    return output
-
-
-@functools.cache
-def library_places() -> tuple[str, ...]:
-    """Return the directories that hold what the child imports beside the standard library."""
-    found = [importlib.util.find_spec(name) for name in _NEEDED]
-    places = [place for spec in found if spec for place in spec.submodule_search_locations or ()]
-    return tuple(dict.fromkeys(os.path.dirname(place) for place in places))
-
-
-async def _end(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
-        await child.wait()
-        if child.stdout is not None:
-            await child.stdout.read()  # ends when its own child has ended too, which holds the same pipe
-
-
-def _how_it_ended(code: int | None, complaint: bytes) -> str:
-    last_words = complaint.strip().rpartition(b"\n")[2]
-    how = (
-        f"its process was ended by signal {-code}"
-        if code is not None and code < 0
-        else f"its process ended with {code}"
-    )
-    return f"{how}: {show(last_words)}" if last_words else how
+        await finish(child.end())
 
 
 def _result(output: bytes, destination: Path) -> UnpackResult:

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from agent.unpack import landlock
-from agent.unpack.parent import library_places
+from agent.unpack.process import library_places
 from tests.fakes import harmless_tars, harmless_zips, hostile_tars, hostile_zips, withheld
 from tests.fakes.hostile_tars import SMALL
 from tests.fakes.users import ORDINARY, become, find_python, open_folder

@@ -19,7 +19,7 @@ else:
     from backports import zstd
 
 from agent.unpack import Limits
-from agent.unpack.parent import library_places
+from agent.unpack.process import library_places
 from tests.fakes.archives import END, Member, file, long_name, pax, symlink, tar
 from tests.fakes.zips import Item, zipped
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.unpack import Limits, landlock, ownership, sandbox, unpack
-from agent.unpack.parent import library_places
+from agent.unpack.process import library_places
 from tests.fakes.archives import Member, directory, file, hardlink, symlink, tar, tgz
 from tests.fakes.users import ORDINARY, become, find_python, open_folder
 
