@@ -144,8 +144,9 @@ class Steps:
                 return Outcome.OK, record.model_copy(update={"result": TaskResult.DOWNLOADED})
             case NoSource():
                 what = "good release" if command.kind is OperationKind.ROLLBACK else "release"
+                why = command.url_lost or "no URL is known"
                 raise NoSourceError(
-                    f"cannot install {command.version}: no {what} of it is kept here and no URL is known"
+                    f"cannot install {command.version}: no {what} of it is kept here and {why}"
                 )
 
     async def _obtain(self, record: AttemptRecord) -> Download:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Table, insert
 
+from controller.sealing import load_keyring
 from controller.store import Store, open_store
 from controller.store.engine import Database
 from controller.store.tables import EVENT, HISTORY, OPERATION, TASK
@@ -23,7 +24,7 @@ _CHUNK: Final = 20_000
 
 async def fill(database: str, instances: int) -> list[str]:
     """Make the rows; returns the names of the instances."""
-    store = await open_store(database, SystemClock())
+    store = await open_store(database, SystemClock(), load_keyring(database, None, ()))
     try:
         names = await _list_instances(store, instances)
     finally:

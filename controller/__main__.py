@@ -37,6 +37,7 @@ def serve(config: ConfigFile) -> None:
     from controller.config import load_config
     from controller.core.refusals import StoreUnavailableError
     from shared.logs import configure_logs
+    from shared.sealing import KeyFileError
     from shared.settings import ConfigError
 
     try:
@@ -45,7 +46,7 @@ def serve(config: ConfigFile) -> None:
         asyncio.run(serve_until_told(settings))
     except ConfigError as exc:
         _fail(str(exc), 2)
-    except (StoreUnavailableError, OSError) as exc:
+    except (StoreUnavailableError, KeyFileError, OSError) as exc:
         _fail(f"cannot start: {exc}", 1)
 
 

@@ -27,8 +27,10 @@ from controller.live import Live
 from controller.notice import Notices
 from controller.pruner import Pruner, Retention
 from controller.recorder import Recorder
+from controller.sealing import load_keyring
 from controller.shared_clock import SharedClock
 from controller.store import open_store
+from controller.store.engine import make_directory
 from controller.sweeper import Sweeper
 from shared.clock import Clock, SystemClock
 from shared.logs import get_log
@@ -57,12 +59,17 @@ async def run_controller(
 
     Raises StoreUnavailableError, OSError (a port is taken), ConfigError."""
     clock = shared = SharedClock(clock)
-    store = await open_store(config.database, clock, checkpoint=checkpoint)
+    secrets = config.secrets
+    make_directory(config.database)
+    keyring = await asyncio.to_thread(load_keyring, config.database, secrets.key_file, secrets.old_key_files)
+    store = await open_store(config.database, clock, keyring, checkpoint=checkpoint)
     try:
+        if missing := await store.reseal():
+            log.warning("secrets cannot be read: their keys are in no key file", keys=",".join(missing))
         has_time = await shared.follow(store)
         registry, live, bulletin = Registry(), Live(), Bulletin()
         notices = Notices(bulletin)
-        dispatcher = Dispatcher(store, registry, notices, clock, checkpoint=checkpoint)
+        dispatcher = Dispatcher(store, registry, notices, clock, keyring, checkpoint=checkpoint)
         notices.wake_by(dispatcher.wake)
         notices.stop_by(dispatcher.stop)
         recorder = Recorder(store, notices, clock, checkpoint=checkpoint)

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
+from controller.sealing import find_key_problems
 from releasehand.model import Name
 from shared.logs import LogFormat
 from shared.settings import ConfigError, Problem, load_settings
@@ -150,6 +151,18 @@ class RetentionSection(Section):
     """How long the version history is kept; 0 for ever. What `previous` leads to stays."""
 
 
+class SecretsSection(Section):
+    """What seals secrets in the database: the queries of package URLs, which are credentials where URLs are
+    presigned. A key is 64 hexadecimal digits, as `openssl rand -hex 32` prints them."""
+
+    key_file: AbsolutePath | None = None
+    """The key. Left out: `secrets.key` beside the SQLite database, made at the first start. With PostgreSQL
+    it has to be named, the same key for each controller."""
+    old_key_files: tuple[AbsolutePath, ...] = ()
+    """Further keys that open what was sealed with them. A start seals all of it anew with the key of
+    `key_file`."""
+
+
 class ControllerConfig(Section):
     """The whole file."""
 
@@ -163,6 +176,7 @@ class ControllerConfig(Section):
     hub: HubSection = HubSection()
     pki: PkiSection = PkiSection()
     retention: RetentionSection = RetentionSection()
+    secrets: SecretsSection = SecretsSection()
 
 
 def load_config(file: Path | None, environment: Mapping[str, str]) -> ControllerConfig:
@@ -217,8 +231,16 @@ def _look_across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     if hub is not None:
         yield from _find_bad_tokens(read_agent_tokens, ControllerConfig(hub=hub))
         yield from _find_bad_certificate(hub)
+    yield from _find_bad_keys(tree)
     if api is not None and hub is not None and _share_a_port(api, hub):
         yield Problem("hub.port", f"{hub.port} is api.port too; each needs its own")
+
+
+def _find_bad_keys(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    secrets, database = _read(SecretsSection, tree.get("secrets", {})), tree.get("database", DEFAULT_DATABASE)
+    if secrets is not None and isinstance(database, str):
+        for where, what in find_key_problems(database, secrets.key_file, secrets.old_key_files):
+            yield Problem(where, what)
 
 
 def _read(model: type[SectionT], values: object) -> SectionT | None:

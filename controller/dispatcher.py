@@ -13,10 +13,12 @@ from controller.core.refusals import StoreUnavailableError
 from controller.core.task import Task, TaskMove
 from controller.notice import Notices
 from controller.rounds import repeat
+from controller.sealing import open_url
 from controller.store import Changed, StaleMoveError
 from shared.clock import Clock
 from shared.frames import Cancel, Execute, Ref
 from shared.logs import get_log
+from shared.sealing import Keyring
 
 BATCH: Final = 500  # tasks in one transaction; half of what a link queues, so that one agent can have all
 RETRY_SCAN_S: Final = 1.0
@@ -65,11 +67,13 @@ class Dispatcher:
         links: AgentLinks,
         notices: Notices,
         clock: Clock,
+        keyring: Keyring,
         *,
         checkpoint: Checkpoint = pass_by,
     ) -> None:
+        """`keyring` opens what the store has sealed."""
         self._store, self._links, self._notices, self._clock = store, links, notices, clock
-        self._checkpoint = checkpoint
+        self._keyring, self._checkpoint = keyring, checkpoint
         self._woken: dict[int, None] = {}  # ordered, each once
         self._left: set[str] = set()  # agents that came or went: their open tasks are looked at
         self._bell = asyncio.Event()
@@ -143,14 +147,13 @@ class Dispatcher:
         if not ids:
             return
         now = self._clock.now()
-        actions = [
-            plan(standing.task, self._around(standing), now) for standing in await self._store.load_tasks(ids)
-        ]
+        standings = await self._store.load_tasks(ids)
+        actions = [plan(standing.task, self._around(standing), now) for standing in standings]
         moves = [move for action in actions if (move := _move_of(action)) is not None]
         if moves:
             self._notices.tell(await self._store.move(moves))
-        for action in actions:
-            self._send(action, now)
+        for standing, action in zip(standings, actions, strict=True):
+            self._send(standing, action, now)
         self._checkpoint("dispatch:sent")
 
     def _around(self, standing: Standing) -> Surroundings:
@@ -160,16 +163,20 @@ class Dispatcher:
             outcome_unknown=standing.outcome_unknown,
         )
 
-    def _send(self, action: Action, now: datetime) -> None:
+    def _send(self, standing: Standing, action: Action, now: datetime) -> None:
         match action:
             case Start(move=move):
-                self._links.send(move.after.agent_id, execute_frame(move.after, now))
+                self._execute(standing, move.after, now)
             case SendAgain(task=task):
-                self._links.send(task.agent_id, execute_frame(task, now))
+                self._execute(standing, task, now)
             case SendCancel(task=task):
                 self._links.send(task.agent_id, Cancel(ref=_ref(task)))
             case Wait():
                 pass
+
+    def _execute(self, standing: Standing, task: Task, now: datetime) -> None:
+        url, url_lost = open_url(standing, self._keyring)
+        self._links.send(task.agent_id, execute_frame(task, now, url, url_lost))
 
 
 class _Find(Protocol):
@@ -188,15 +195,16 @@ def _ref(task: Task) -> Ref:
     return Ref(instance_id=task.instance_id, generation=task.generation, task=task.id, attempt=task.attempt)
 
 
-def execute_frame(task: Task, now: datetime) -> Execute:
-    """The command for a task's present attempt."""
+def execute_frame(task: Task, now: datetime, url: str, url_lost: str = "") -> Execute:
+    """The command for a task's present attempt; see `open_url`."""
     return Execute(
         ref=_ref(task),
         kind=task.kind,
         operation_id=task.operation_id,
         service=task.service,
         version=task.target_version,
-        url=task.package_url,
+        url=url,
+        url_lost=url_lost,
         sha256=task.package_sha256,
         source_sha256=task.source_sha256,
         seconds_left=(task.deadline_at - now).total_seconds(),

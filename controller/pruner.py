@@ -1,4 +1,4 @@
-"""Removes old events and old history now and then, a little at a time."""
+"""Removes old events, old history and credentials that nothing needs, now and then, a little at a time."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,6 +27,10 @@ class PruneStore(Protocol):
 
     async def prune_history(self, before: datetime, after: str) -> tuple[int, str | None]: ...
 
+    async def forget_queries(self) -> int:
+        """The credentials in package URLs that nothing needs any more."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -54,8 +58,9 @@ class Pruner:
             events = await self._walk(self._store.prune_events, now - self._retention.events, 0)
         if self._retention.history is not None:
             history = await self._walk(self._store.prune_history, now - self._retention.history, "")
-        if events or history:
-            log.info("old rows were removed", events=events, history=history)
+        queries = await self._store.forget_queries()
+        if events or history or queries:
+            log.info("old rows were removed", events=events, history=history, url_queries=queries)
 
     async def _walk(
         self,

@@ -216,6 +216,7 @@ class Execute(Frame):
     service: str
     version: str
     url: str = ""
+    url_lost: Text = ""  # why there is no URL although one was given
     sha256: str = ""  # which release is meant; "" leaves it to the version
     source_sha256: str = ""  # what a download must have where `sha256` leaves it open; "" if nobody knows
     seconds_left: float

@@ -3,6 +3,13 @@
 from urllib.parse import urlsplit
 
 
+def split_query(url: str) -> tuple[str, str]:
+    """What stands before the `?` of a URL, and what follows it: byte for byte, so that both together are the
+    same again. A fragment goes with the query."""
+    path, _, query = url.partition("?")
+    return path, query
+
+
 def redact_url(url: str) -> str:
     """Return scheme://host/path, with `?…` where a query was; safe to log, store and show.
 

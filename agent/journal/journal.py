@@ -20,6 +20,7 @@ from agent.core.record import AttemptRecord, name_of
 from shared.attempt import DURABLE
 from shared.frames import Kept, Move, Ref
 
+from .query import KEY_NAME, QueryBox
 from .shelf import Shelf
 from .tables import move_aside, open_tables, translate
 
@@ -59,6 +60,7 @@ class Journal:
         """Use `open`. `report` is called, in the loop, after each commit that put something into the
         outbox."""
         self._path, self._report = path, report
+        self._queries = QueryBox(path.with_name(KEY_NAME))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._tables: sqlite3.Connection
         self._unsynced = False
@@ -97,7 +99,7 @@ class Journal:
         """All that is remembered of the instance's attempts, oldest first."""
         return await self._run(
             lambda: [
-                AttemptRecord.model_validate_json(text)
+                self._queries.read(text)
                 for (text,) in self._tables.execute(
                     "SELECT record FROM attempt WHERE instance_id = ? ORDER BY generation, attempt",
                     (instance_id,),
@@ -288,12 +290,12 @@ class Journal:
         self._unsynced |= not durable
 
     def _write(self, change: Change) -> None:
-        record, ref = change.record, change.record.ref
+        record, ref, text = change.record, change.record.ref, self._queries.write(change.record)
         self._tables.execute(
             "INSERT INTO attempt (instance_id, generation, attempt, task, live, record)"
             " VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET live = excluded.live, record = excluded.record",
-            (ref.instance_id, ref.generation, ref.attempt, ref.task, record.live, record.model_dump_json()),
+            (ref.instance_id, ref.generation, ref.attempt, ref.task, record.live, text),
         )
         if not record.live:
             self._tables.execute(

@@ -3,10 +3,9 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from releasehand.model import (
     DEFAULT_RETRIES,
@@ -22,6 +21,7 @@ from releasehand.model import (
     RollbackType,
     Status,
 )
+from shared.urls import split_query
 
 from .refusals import DeployIdConflictError, NotEndedError, NothingFailedError
 
@@ -70,7 +70,9 @@ class Order:
     service: str  # "" for a single instance's rollback: the instance tells
     version: str
     instances: Sequence[str]
-    package_url: str
+    package_url: str  # without its query
+    query: str = field(default="", repr=False)  # of the URL; a credential, to be sealed before it is stored
+    query_row: int | None = None  # where it is stored
     package_sha256: str
     force: bool
     timeout_s: int
@@ -80,13 +82,15 @@ class Order:
 
 
 def order_deployment(params: DeployParams) -> Order:
+    url, query = split_query(params.package_url)
     return Order(
         kind=OperationKind.DEPLOYMENT,
         operation_id=params.deploy_id,
         service=params.service,
         version=params.version,
         instances=params.instances,
-        package_url=params.package_url,
+        package_url=url,
+        query=query,
         package_sha256=params.package_sha256,
         force=False,
         timeout_s=params.timeout or DEFAULT_TIMEOUT_S,
@@ -104,7 +108,8 @@ class PastDeployment:
     status: Status
     service: str
     version: str
-    package_url: str
+    package_url: str  # without its query
+    query_row: int | None  # where that is stored
     package_sha256: str
     timeout_s: int
     retries: int
@@ -139,13 +144,15 @@ def order_rollback(params: InstanceRollbackParams | BatchRollbackParams, rollbac
         rollback_type, service, instances = RollbackType.INSTANCE, "", [params.instance_id]
     else:
         rollback_type, service, instances = RollbackType.BATCH, params.service, params.instances
+    url, query = split_query(params.package_url)
     return Order(
         kind=OperationKind.ROLLBACK,
         operation_id=rollback_id,
         service=service,
         version=params.target_version,
         instances=instances,
-        package_url=params.package_url,
+        package_url=url,
+        query=query,
         package_sha256=params.package_sha256,
         force=params.force,
         timeout_s=params.timeout or DEFAULT_TIMEOUT_S,
@@ -166,23 +173,19 @@ def fingerprint(params: DeployParams | InstanceRollbackParams | BatchRollbackPar
     if "instances" in values:
         text = json.dumps(sorted(values["instances"]))
         values["instances"] = hashlib.sha256(text.encode()).hexdigest()
-    values["package_url"] = _without_query(values["package_url"])
+    values["package_url"], _ = split_query(values["package_url"])
     return values
 
 
 def first_difference(accepted: dict[str, Any], asked: dict[str, Any]) -> str | None:
     """The first field, in the order of the model, in which two fingerprints differ."""
-    for field, value in asked.items():
-        if accepted.get(field) != value:
-            return field
-    return next((field for field in accepted if field not in asked), None)
+    for name, value in asked.items():
+        if accepted.get(name) != value:
+            return name
+    return next((name for name in accepted if name not in asked), None)
 
 
 def _fill_retries(retry_count: int) -> int:
     if retry_count == NO_RETRIES:
         return 0
     return retry_count or DEFAULT_RETRIES
-
-
-def _without_query(url: str) -> str:
-    return urlsplit(url)._replace(query="", fragment="").geturl() if url else ""

@@ -15,6 +15,7 @@ class Source:
     """Where a version was last deployed from."""
 
     package_url: str
+    query_row: int | None  # where the rest of the URL is stored
     sha256: str
 
 
@@ -24,6 +25,7 @@ class Target:
 
     version: str
     package_url: str
+    query_row: int | None
     package_sha256: str  # which release is meant; "" leaves it to the version
     source_sha256: str  # what a download from `package_url` must have; "" if nobody knows
 
@@ -58,11 +60,11 @@ def choose_targets(
 def _choose(order: Order, release: Release, recorded: Mapping[str, Source]) -> Target:
     digest = order.package_sha256 or release.sha256
     if order.package_url:
-        return Target(release.version, order.package_url, digest, digest)
+        return Target(release.version, order.package_url, order.query_row, digest, digest)
     known = recorded.get(release.version)
     if known is None or (digest and known.sha256 and known.sha256 != digest):
-        return Target(release.version, "", digest, digest)  # recorded is another release of that name
-    return Target(release.version, known.package_url, digest, digest or known.sha256)
+        return Target(release.version, "", None, digest, digest)  # recorded is another release of that name
+    return Target(release.version, known.package_url, known.query_row, digest, digest or known.sha256)
 
 
 def describe_dead_end(instance_id: str) -> str:

@@ -47,6 +47,7 @@ class Standing:
     task: Task
     predecessor_open: bool
     outcome_unknown: bool
+    sealed_query: str = ""  # of its package's URL; "" if there is none, or no more
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ class Task:
     agent_id: str
     generation: int
     target_version: str
-    package_url: str
+    package_url: str  # without its query
+    url_query: int | None = None  # where that is stored, sealed
     package_sha256: str  # which release is meant; "" leaves it to the version
     source_sha256: str  # what a download from `package_url` must have; "" if nobody knows
     force: bool

@@ -30,8 +30,9 @@ from controller.core.refusals import (
 )
 from controller.core.task import Event, Task, TaskMove, cancel
 from releasehand.model import ENDED, EventKind, FailureCode, OperationKind, Presence, Status
+from shared.sealing import Keyring
 
-from . import events, history, moves, operations, sources, tasks
+from . import events, history, moves, operations, queries, sources, tasks
 from .operations import OperationName
 from .tables import AGENT, INSTANCE, OPERATION, TASK
 
@@ -80,7 +81,13 @@ def _of_key(caller: str, idempotency_key: str) -> ColumnElement[bool]:
 
 
 async def accept(
-    conn: AsyncConnection, order: Order, *, caller: str, idempotency_key: str | None, now: datetime
+    conn: AsyncConnection,
+    order: Order,
+    *,
+    caller: str,
+    idempotency_key: str | None,
+    now: datetime,
+    keyring: Keyring,
 ) -> AcceptedRow:
     """Insert the operation and its tasks and raise each instance's generation, or raise a RefusalError.
 
@@ -99,6 +106,8 @@ async def accept(
     operation = await _insert_operation(conn, order, service, caller, idempotency_key, now)
     behind, changed = await _supersede(conn, held, now)
     await _raise_generations(conn, order.instances)
+    if order.query:
+        order = replace(order, query_row=await queries.keep(conn, order.package_url, order.query, keyring))
     targets = await find_targets(conn, order, service, order.instances)
     rows = [
         _task_row(order, service, operation, instances[name], targets.get(name), behind.get(name), now)
@@ -278,6 +287,7 @@ def _task_row(
         "generation": instance.generation + 1,
         "target_version": target.version if target else order.version,
         "package_url": target.package_url if target else "",
+        "url_query": target.query_row if target else None,
         "package_sha256": target.package_sha256 if target else "",
         "source_sha256": target.source_sha256 if target else "",
         "force": order.force,

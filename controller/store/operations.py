@@ -158,7 +158,7 @@ async def read_rollback(
 async def read_past(conn: AsyncConnection, deploy_id: str) -> PastDeployment:
     """A deployment with the instances that failed, in the order of the call. Raises UnknownOperationError."""
     row = await find(conn, OperationKind.DEPLOYMENT, deploy_id)
-    columns = (TASK.c.instance_id, TASK.c.package_url, TASK.c.package_sha256)
+    columns = (TASK.c.instance_id, TASK.c.package_url, TASK.c.url_query, TASK.c.package_sha256)
     of_failed = (TASK.c.operation == row.id, TASK.c.status == Status.FAILED)
     failed = (await conn.execute(select(*columns).where(*of_failed).order_by(TASK.c.id))).all()
     return PastDeployment(
@@ -167,6 +167,7 @@ async def read_past(conn: AsyncConnection, deploy_id: str) -> PastDeployment:
         service=row.service,
         version=row.version,
         package_url=failed[0].package_url if failed else "",
+        query_row=failed[0].url_query if failed else None,
         package_sha256=failed[0].package_sha256 if failed else "",
         timeout_s=row.fingerprint["timeout"],
         retries=row.fingerprint["retry_count"],

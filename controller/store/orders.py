@@ -1,6 +1,7 @@
 """What schedulers and operators ask the store to do."""
 
 import secrets
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -48,9 +49,12 @@ class Orders(Transactions):
         """Deploy again to the instances on which `deploy_id` failed; else as a deployment."""
 
         async def accept(conn: AsyncConnection, now: datetime) -> acceptance.AcceptedRow:
-            wanted = retry_failed(await operations.read_past(conn, deploy_id), params)
-            order = order_deployment(wanted)
-            return await acceptance.accept(conn, order, caller=caller, idempotency_key=None, now=now)
+            past = await operations.read_past(conn, deploy_id)
+            wanted = retry_failed(past, params)
+            order = replace(order_deployment(wanted), query_row=past.query_row)
+            return await acceptance.accept(
+                conn, order, caller=caller, idempotency_key=None, now=now, keyring=self._keyring
+            )
 
         return _deploy_result(await self._write(accept, "retry"))
 
@@ -93,7 +97,12 @@ class Orders(Transactions):
     async def _accept(self, order: Order, caller: str, idempotency_key: str | None) -> acceptance.AcceptedRow:
         return await self._write(
             lambda conn, now: acceptance.accept(
-                conn, order, caller=caller, idempotency_key=idempotency_key, now=now
+                conn,
+                order,
+                caller=caller,
+                idempotency_key=idempotency_key,
+                now=now,
+                keyring=self._keyring,
             ),
             "accept",
         )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controller.core.plan import Standing
 from releasehand.model import Phase, Status, WaitingFor
 
-from .tables import INSTANCE, TASK
+from .tables import INSTANCE, TASK, URL_QUERY
 from .tasks import IS_OPEN, chunks, select_tasks, to_task
 
 UNANSWERED: Final = timedelta(seconds=10)
@@ -32,9 +32,12 @@ async def load_standing(conn: AsyncConnection, ids: Iterable[int]) -> list[Stand
     statement = (
         select_tasks()
         .add_columns(
-            predecessor_open.label("_predecessor_open"), INSTANCE.c.unknown_task.label("_unknown_task")
+            predecessor_open.label("_predecessor_open"),
+            INSTANCE.c.unknown_task.label("_unknown_task"),
+            URL_QUERY.c.sealed.label("_sealed"),
         )
         .join(INSTANCE, INSTANCE.c.instance_id == TASK.c.instance_id)
+        .outerjoin(URL_QUERY, URL_QUERY.c.id == TASK.c.url_query)
     )
     found: list[Standing] = []
     for piece in chunks(sorted(set(ids))):
@@ -43,7 +46,8 @@ async def load_standing(conn: AsyncConnection, ids: Iterable[int]) -> list[Stand
         ).mappings():
             row = dict(mapping)
             predecessor, unknown = row.pop("_predecessor_open"), row.pop("_unknown_task")
-            found.append(Standing(to_task(row), bool(predecessor), unknown is not None))
+            sealed = row.pop("_sealed") or ""
+            found.append(Standing(to_task(row), bool(predecessor), unknown is not None, sealed))
     return found
 
 

@@ -22,6 +22,7 @@ async def remember(conn: AsyncConnection, deployed: Iterable[tuple[Task, str]], 
             "service": task.service,
             "version": task.target_version,
             "package_url": task.package_url,
+            "url_query": task.url_query,
             "sha256": sha256 or task.package_sha256,
             "updated_at": now,
         }
@@ -36,5 +37,6 @@ async def recorded(conn: AsyncConnection, service: str, versions: Iterable[str])
     names: Sequence[str] = sorted(versions)
     for piece in chunks(names):
         statement = select(SOURCE).where(SOURCE.c.service == service, SOURCE.c.version.in_(piece))
-        found |= {row.version: Source(row.package_url, row.sha256) for row in await conn.execute(statement)}
+        for row in await conn.execute(statement):
+            found[row.version] = Source(row.package_url, row.url_query, row.sha256)
     return found

@@ -2,6 +2,7 @@
 
 from controller.checkpoint import Checkpoint, pass_by
 from shared.clock import Clock
+from shared.sealing import Keyring
 
 from .access import Access
 from .engine import Database, make_directory
@@ -13,7 +14,9 @@ from .views import Views
 from .work import Work
 
 
-async def open_store(url: str, clock: Clock, *, checkpoint: Checkpoint = pass_by) -> "Store":
+async def open_store(
+    url: str, clock: Clock, keyring: Keyring, *, checkpoint: Checkpoint = pass_by
+) -> "Store":
     """Connect, bring the schema up to date and make sure that commits are durable. Raises
     StoreUnavailableError."""
     make_directory(url)
@@ -21,7 +24,7 @@ async def open_store(url: str, clock: Clock, *, checkpoint: Checkpoint = pass_by
     try:
         await migrate(database)
         await database.check()
-        store = Store(database, clock, checkpoint)
+        store = Store(database, clock, keyring, checkpoint)
         await store.forget_presence()
     except BaseException:
         await database.close()

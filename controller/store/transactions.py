@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.checkpoint import Checkpoint, pass_by
 from shared.clock import Clock
+from shared.sealing import Keyring
 
 from .engine import Database, StaleMoveError, carry_through
 
@@ -23,8 +24,12 @@ class Transactions:
     Everything may raise StoreUnavailableError; a write that raised is undone, or it was committed and the
     answer was lost: every write is safe to repeat, and every call to cancel (it ends first)."""
 
-    def __init__(self, database: Database, clock: Clock, checkpoint: Checkpoint = pass_by) -> None:
-        self._database, self._clock, self._checkpoint = database, clock, checkpoint
+    def __init__(
+        self, database: Database, clock: Clock, keyring: Keyring, checkpoint: Checkpoint = pass_by
+    ) -> None:
+        """What is secret is sealed with `keyring`."""
+        self._database, self._clock, self._keyring = database, clock, keyring
+        self._checkpoint = checkpoint
 
     async def close(self) -> None:
         """Let go of the database; running calls end first."""

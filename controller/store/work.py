@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controller.core.plan import Standing
 from controller.core.task import TaskMove, expire
 
-from . import moves, pruning, queue, reports, tasks
+from . import moves, pruning, queries, queue, reports, tasks
 from .tables import EVENT, HISTORY
 from .transactions import Transactions
 
@@ -74,6 +74,14 @@ class Work(Transactions):
         found = await self._read(lambda conn: pruning.find_old_history(conn, before, after))
         await self._remove(HISTORY, found.doomed)
         return len(found.doomed), found.following
+
+    async def forget_queries(self) -> int:
+        """Remove the queries of URLs that nothing needs any more; how many."""
+        return await self._write(queries.remove_unneeded, "prune")
+
+    async def reseal(self) -> list[str]:
+        """Seal all secrets with the present key; the ids of the keys that are missing for some."""
+        return await self._write(lambda conn, now: queries.reseal(conn, self._keyring, now), "reseal")
 
     async def _remove(self, table: Table, ids: Sequence[int]) -> None:
         """In short transactions."""

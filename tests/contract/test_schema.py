@@ -23,6 +23,7 @@ from controller.store.schema import alembic_config, migrate
 from releasehand.model import OperationKind, Period, RollbackType, Status
 from shared.frames import Heartbeat, InstancePulse
 from tests.fakes.clock import FakeClock
+from tests.fakes.keys import KEYRING
 from tests.fakes.ledger import FULL, Ledger, live, open_ledger, statements
 
 
@@ -46,21 +47,21 @@ async def test_the_models_equal_the_migrations(tmp_path: Path) -> None:
 
 async def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
     for _ in range(2):
-        await (await open_store(url_of(tmp_path), FakeClock())).close()
+        await (await open_store(url_of(tmp_path), FakeClock(), KEYRING)).close()
     with sqlite3.connect(tmp_path / "controller.db") as connection:
         assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
     connection.close()
 
 
 async def test_a_schema_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
-    await (await open_store(url_of(tmp_path), FakeClock())).close()
+    await (await open_store(url_of(tmp_path), FakeClock(), KEYRING)).close()
     file = tmp_path / "controller.db"
     connection = sqlite3.connect(file)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
     with pytest.raises(StoreUnavailableError, match="9999 of a newer release"):
-        await open_store(url_of(tmp_path), FakeClock())
+        await open_store(url_of(tmp_path), FakeClock(), KEYRING)
     connection = sqlite3.connect(file)
     assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("9999",)
     connection.close()
@@ -82,7 +83,7 @@ async def test_both_kinds_of_connection_run_wal_with_full_synchronisation(tmp_pa
 async def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "controller.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(StoreUnavailableError, match="cannot use the database"):
-        await open_store(url_of(tmp_path), FakeClock())
+        await open_store(url_of(tmp_path), FakeClock(), KEYRING)
 
 
 async def test_a_lock_held_by_somebody_else_is_unavailable_and_then_over(tmp_path: Path) -> None:

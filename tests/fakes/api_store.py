@@ -132,6 +132,7 @@ class FakeStore(FakeLists):
             service=known.service,
             version=known.version,
             package_url=known.params.package_url,
+            query_row=None,
             package_sha256=known.params.package_sha256,
             timeout_s=known.params.timeout,
             retries=known.params.retry_count,

@@ -30,6 +30,7 @@ from releasehand.model import (
 from shared.attempt import TERMINAL, TRANSITIONS, Outcome
 from shared.frames import Active, AttemptEnd, Hello, InstanceState, Kept, Move
 from tests.fakes.clock import FakeClock
+from tests.fakes.keys import KEYRING
 
 CALLER = "scheduler"
 FULL = [Outcome.OK] * 7
@@ -263,7 +264,7 @@ def deployment(version: str, instances: Sequence[str], deploy_id: str = "", **sa
 async def open_ledger(url: str, clock: FakeClock | None = None) -> AsyncIterator[Ledger]:
     """A ledger on the database at `url`, which is kept."""
     clock = clock or FakeClock()
-    store = await open_store(url, clock)
+    store = await open_store(url, clock, KEYRING)
     try:
         yield Ledger(store, clock, url)
     finally:

@@ -19,6 +19,7 @@ from releasehand import Client, ConnectionFailedError, UnavailableError
 from releasehand.errors import ApiError
 from releasehand.model import DeployStatus, RollbackStatus
 from shared.clock import SystemClock
+from shared.sealing import obtain_key
 from tests.fakes.agent import FakeAgent
 from tests.fakes.controller import RunningController, agent_token
 from tests.fakes.processes import HERE, Daemon, free_ports
@@ -135,7 +136,9 @@ async def run_fleet(
     present = list(agents)
     config = folder / "controller.toml"
     names = [agent.agent_id for agent in [*present, *away]]
-    config.write_text(_toml(database or f"sqlite:///{folder}/controller.db", api_port, hub_port, names))
+    key = folder / "secrets.key"
+    await asyncio.to_thread(obtain_key, key)  # a shared database needs one that is named
+    config.write_text(_toml(database or f"sqlite:///{folder}/controller.db", api_port, hub_port, names, key))
     arm = folder / "arm"
     program = [
         sys.executable,
@@ -202,7 +205,7 @@ def new_key() -> str:
     return uuid.uuid4().hex
 
 
-def _toml(database: str, api_port: int, hub_port: int, agents: Sequence[str]) -> str:
+def _toml(database: str, api_port: int, hub_port: int, agents: Sequence[str], key: Path) -> str:
     tokens = "\n".join(f'{name} = "{agent_token(name)}"' for name in agents)
     return f"""\
 database = "{database}"
@@ -218,4 +221,7 @@ port = {hub_port}
 
 [hub.agents]
 {tokens}
+
+[secrets]
+key_file = "{key}"
 """

@@ -13,6 +13,7 @@ from controller.store import Store, open_store
 from releasehand.model import DeployParams, OperationKind, ServiceState
 from shared.clock import SystemClock
 from shared.frames import Active, Hello, InstanceState
+from tests.fakes.keys import KEYRING
 from tests.faults.forks import serve
 
 CALLERS: Final = 6
@@ -27,7 +28,7 @@ def main(path: Path) -> int:
 
 
 async def work(url: str, answers: Path, name: str) -> None:
-    store = await open_store(url, SystemClock())
+    store = await open_store(url, SystemClock(), KEYRING)
     instances = [
         InstanceState(
             instance_id=f"{name}-{number}",  # those of the last time may have been left busy

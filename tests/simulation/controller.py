@@ -22,6 +22,7 @@ from controller.recorder import Recorder
 from controller.store import Batch, Store, open_store
 from controller.sweeper import Sweeper
 from shared.clock import Clock
+from tests.fakes.keys import KEYRING
 from tests.simulation.wire import Connection
 
 WRITES: Final = frozenset(
@@ -198,11 +199,11 @@ class SimulatedController:
             self.connections.remove(connection)
 
     async def _run(self) -> None:
-        inner = await open_store(self._url, self._clock)
+        inner = await open_store(self._url, self._clock, KEYRING)
         store = self.store = cast("Store", FaultyStore(inner, self.faults))
         registry, live = Registry(), Live()
         notices = Notices(Bulletin())
-        dispatcher = Dispatcher(store, registry, notices, self._clock)
+        dispatcher = Dispatcher(store, registry, notices, self._clock, KEYRING)
         notices.wake_by(dispatcher.wake)
         self._wake = dispatcher.wake
         recorder = Recorder(store, notices, self._clock)

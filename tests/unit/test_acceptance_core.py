@@ -145,9 +145,11 @@ def test_a_deployment_becomes_an_order_with_every_default_filled_in() -> None:
     assert order.package_url == URL
 
 
-def test_an_order_downloads_from_the_whole_url() -> None:
-    """Only the comparison leaves the query out."""
-    assert order_deployment(deployment(package_url=f"{URL}?key=1")).package_url == f"{URL}?key=1"
+@pytest.mark.parametrize("query", ["key=1", "a=b?c=d&e=%3F"])
+def test_an_order_has_the_query_of_its_url_apart(query: str) -> None:
+    order = order_deployment(deployment(package_url=f"{URL}?{query}"))
+    assert (order.package_url, order.query) == (URL, query)
+    assert query not in repr(order)
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 3), (-1, 0), (1, 1), (10, 10)])

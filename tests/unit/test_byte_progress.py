@@ -7,10 +7,11 @@ from controller.store import open_store
 from releasehand.model import DeployParams
 from shared.frames import Hello, InstanceState
 from tests.fakes.clock import FakeClock
+from tests.fakes.keys import KEYRING
 
 
 async def test_bytes_of_open_tasks_are_kept_and_those_of_unknown_ones_dropped(tmp_path: Path) -> None:
-    store = await open_store(f"sqlite:///{tmp_path}/controller.db", FakeClock())
+    store = await open_store(f"sqlite:///{tmp_path}/controller.db", FakeClock(), KEYRING)
     try:
         listed = [InstanceState(instance_id=name, service="web", port=80) for name in ("web-1", "web-2")]
         await store.greet(

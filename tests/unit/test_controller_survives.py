@@ -17,6 +17,7 @@ from controller.store import Changed
 from controller.sweeper import Sweeper
 from releasehand.model import Presence
 from tests.fakes.clock import FakeClock
+from tests.fakes.keys import KEYRING
 
 
 class Faulty:
@@ -62,7 +63,7 @@ class Faulty:
 @pytest.mark.parametrize("part", ["sweeper", "dispatcher"])
 async def test_a_bug_in_one_round_leaves_the_next_one_working(part: str) -> None:
     store, clock, notices = Faulty(), FakeClock(), Notices(Bulletin())
-    dispatcher = Dispatcher(store, Registry(), notices, clock)
+    dispatcher = Dispatcher(store, Registry(), notices, clock, KEYRING)
     sweeper = Sweeper(store, Live(), notices, clock)
     dispatcher.wake([1])
     work = asyncio.create_task(sweeper.run() if part == "sweeper" else dispatcher.run())

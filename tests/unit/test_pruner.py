@@ -29,6 +29,9 @@ class FakeStore:
         self._note("history", before, after)
         return 1, after + "x" if len(after) + 1 < self.pages else None
 
+    async def forget_queries(self) -> int:
+        return 0
+
     def _note(self, what: str, before: datetime, after: int | str) -> None:
         self.asked.append((what, before, after))
         if self.raises is not None:

@@ -10,6 +10,7 @@ from controller.store import open_store
 from controller.store.engine import Database
 from releasehand.model import Status
 from tests.fakes.clock import FakeClock
+from tests.fakes.keys import KEYRING
 from tests.fakes.ledger import open_ledger
 from tests.fakes.postgres import Postgres
 
@@ -24,14 +25,14 @@ def careless(postgres: Postgres) -> Iterator[Postgres]:
 
 async def test_a_server_that_may_lose_commits_is_refused(careless: Postgres) -> None:
     with pytest.raises(StoreUnavailableError, match="fsync=off, not on"):
-        await open_store(await careless.empty("contract"), FakeClock())
+        await open_store(await careless.empty("contract"), FakeClock(), KEYRING)
 
 
 async def test_commits_wait_for_the_disk_whatever_the_database_says(postgres: Postgres) -> None:
     url = await postgres.empty("contract")
     postgres.command("contract", 'ALTER DATABASE "contract" SET synchronous_commit = off')
     try:
-        await (await open_store(url, FakeClock())).close()
+        await (await open_store(url, FakeClock(), KEYRING)).close()
         database = Database(url)
         async with database.write() as conn:
             assert (await conn.exec_driver_sql("SHOW synchronous_commit")).scalar_one() == "on"
@@ -67,14 +68,14 @@ async def test_what_was_accepted_survives_a_crash_of_the_server_and_the_store_co
 )
 async def test_a_server_that_does_not_let_us_in_is_unavailable(postgres: Postgres, url: str) -> None:
     with pytest.raises(StoreUnavailableError, match=r"cannot use the database.*does not exist"):
-        await open_store(url.format(folder=postgres.folder), FakeClock())
+        await open_store(url.format(folder=postgres.folder), FakeClock(), KEYRING)
 
 
 async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="cannot use the database"):
-        await open_store(f"postgresql://nobody@/none?host={tmp_path}", FakeClock())
+        await open_store(f"postgresql://nobody@/none?host={tmp_path}", FakeClock(), KEYRING)
     with pytest.raises(StoreUnavailableError, match="cannot use the database"):
-        await open_store("postgresql://nobody@127.0.0.1:1/none", FakeClock())
+        await open_store("postgresql://nobody@127.0.0.1:1/none", FakeClock(), KEYRING)
 
 
 async def test_a_turn_that_never_comes_is_unavailable(postgres: Postgres) -> None:

@@ -238,7 +238,7 @@ def compare(forecast: InstanceForecast, task: Task, holding: Holding, ledger: Le
         assert forecast.reason == task.error_message
         return
     sent = replace(task, attempt=max(1, task.attempt))  # it is the same command when it is sent later
-    decided = plan_start(execute_frame(sent, ledger.clock.now()), holding)
+    decided = plan_start(execute_frame(sent, ledger.clock.now(), sent.package_url), holding)
     if isinstance(decided, NoSource):
         assert (forecast.outcome, forecast.code) == (Outlook.IMPOSSIBLE, ForecastCode.NO_SOURCE)
         return

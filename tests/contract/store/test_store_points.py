@@ -13,6 +13,7 @@ from controller.store import Batch, open_store
 from controller.store.tables import AGENT, EVENT, HISTORY, INSTANCE, OPERATION, SOURCE, TASK
 from releasehand.model import FailureCode, RetryFailedParams
 from shared.attempt import Outcome
+from tests.fakes.keys import KEYRING
 from tests.fakes.ledger import CALLER, FULL, Ledger, ended, listed
 
 TABLES = (AGENT, INSTANCE, OPERATION, TASK, EVENT, HISTORY, SOURCE)
@@ -121,7 +122,7 @@ async def test_a_write_that_is_ended_leaves_nothing_or_all(ledger: Ledger, write
             raise EndedError
 
     mortal = Ledger(
-        await open_store(ledger.url, ledger.clock, checkpoint=checkpoint), ledger.clock, ledger.url
+        await open_store(ledger.url, ledger.clock, KEYRING, checkpoint=checkpoint), ledger.clock, ledger.url
     )
     started = await snapshot(ledger)
     try:

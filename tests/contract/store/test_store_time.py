@@ -6,6 +6,7 @@ from controller.shared_clock import SharedClock
 from controller.store import open_store
 from shared.clock import SystemClock
 from tests.fakes.clock import FakeClock
+from tests.fakes.keys import KEYRING
 from tests.fakes.ledger import Ledger
 from tests.fakes.postgres import Postgres
 
@@ -28,7 +29,7 @@ async def test_controllers_with_different_clocks_agree_on_postgresql(postgres: P
         own = FakeClock()
         own.advance(hours * 3_600)
         clock = SharedClock(own)
-        store = await open_store(url, clock)
+        store = await open_store(url, clock, KEYRING)
         await clock.follow(store)
         await clock.follow(store)
         times.append(clock.now())
