@@ -4,17 +4,27 @@ store."""
 from .authority import Authority, AuthorityError, hash_key, open_authority, read_authority
 from .hub_certificate import HubCertificate
 from .issue import issue_for_agent, serial_text
-from .request import BadRequestError, read_request
+from .request import BadRequestError, CertificateRequest, read_request
+from .rotation import begin_rotation, finish_rotation, is_rotating, read_hub_authority
+from .shown import ShownCertificate, read_expired, read_link_certificate
 
 __all__ = [
     "Authority",
     "AuthorityError",
     "BadRequestError",
+    "CertificateRequest",
     "HubCertificate",
+    "ShownCertificate",
+    "begin_rotation",
+    "finish_rotation",
     "hash_key",
+    "is_rotating",
     "issue_for_agent",
     "open_authority",
     "read_authority",
+    "read_expired",
+    "read_hub_authority",
+    "read_link_certificate",
     "read_request",
     "serial_text",
 ]

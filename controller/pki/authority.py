@@ -32,15 +32,21 @@ class AuthorityError(ReleasehandError):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Certificate and key, which belong together."""
+    """Certificate and key, which belong together; `others` count too while one takes the place of another."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
+    others: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def trusted(self) -> list[x509.Certificate]:
+        """All whose signatures count, this one first."""
+        return [self.certificate, *self.others]
 
     @property
     def pem(self) -> bytes:
-        """The certificate, which everybody may know."""
-        return self.certificate.public_bytes(_PEM)
+        """The certificates of all that count, which everybody may know: as ca.pem has them."""
+        return b"".join(one.public_bytes(_PEM) for one in self.trusted)
 
     @property
     def ends_at(self) -> datetime:
@@ -70,23 +76,26 @@ def open_authority(directory: Path, now: datetime) -> Authority:
         if not (directory / CERTIFICATE_NAME).exists():
             # The key first: a certificate without its key could not be repaired.
             key = make_key(directory / KEY_NAME)
-            certificate = _sign_itself(key, now)
+            certificate = sign_itself(key, now)
             place_file(directory / CERTIFICATE_NAME, certificate.public_bytes(_PEM), mode=0o644)
     except OSError as exc:
         raise AuthorityError(f"cannot make an authority in {directory}: {exc.strerror or exc}") from exc
     return read_authority(directory, now)
 
 
-def read_authority(directory: Path, now: datetime) -> Authority:
-    """The authority in `directory`. Raises AuthorityError, also when there is none."""
-    certificate = _read_certificate(directory / CERTIFICATE_NAME)
-    key = read_key(directory / KEY_NAME)
-    if certificate.public_key() != key.public_key():
-        raise AuthorityError(f"cannot use {directory}: {KEY_NAME} is not the key of {CERTIFICATE_NAME}")
+def read_authority(directory: Path, now: datetime, *, key_name: str = KEY_NAME) -> Authority:
+    """The authority in `directory` whose key is in `key_name`. Raises AuthorityError, also when there is
+    none."""
+    certificates = _read_certificates(directory / CERTIFICATE_NAME)
+    key = read_key(directory / key_name)
+    own = [one for one in certificates if one.public_key() == key.public_key()]
+    if not own:
+        raise AuthorityError(f"cannot use {directory}: {key_name} is not the key of {CERTIFICATE_NAME}")
+    certificate, others = own[0], tuple(one for one in certificates if one not in own)
     if certificate.not_valid_after_utc <= now:
         ended = certificate.not_valid_after_utc.date()
         raise AuthorityError(f"cannot use {directory / CERTIFICATE_NAME}: it ended on {ended}")
-    return Authority(certificate, key)
+    return Authority(certificate, key, others)
 
 
 def make_key(file: Path) -> ec.EllipticCurvePrivateKey:
@@ -122,16 +131,17 @@ def _make_folder(directory: Path) -> None:
         sync_directory(directory.parent)
 
 
-def _read_certificate(file: Path) -> x509.Certificate:
+def _read_certificates(file: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificate(file.read_bytes())
+        return x509.load_pem_x509_certificates(file.read_bytes())
     except OSError as exc:
         raise AuthorityError(f"cannot read {file}: {exc.strerror or exc}") from exc
     except ValueError as exc:
         raise AuthorityError(f"cannot use {file}: it holds no certificate in PEM form") from exc
 
 
-def _sign_itself(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+def sign_itself(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+    """A new authority's certificate."""
     public = key.public_key()
     name = x509.Name(
         [x509.NameAttribute(NameOID.COMMON_NAME, f"releasehand authority {hash_key(public)[:8]}")]
