@@ -2,7 +2,8 @@
 `/join`, where it shows a join token, and `/renew`, where it shows a certificate that has expired. One
 question, one answer (docs/architecture.md).
 
-The certificate of the authority is at `/ca.pem` for everybody; a join token tells whether it is the right one."""
+The authority's certificate is at `/ca.pem` for everybody; a join token tells whether it is the right
+one."""
 
 from typing import Annotated, Final, Literal
 
