@@ -29,6 +29,7 @@ from releasehand.model import (
 )
 from shared.attempt import TERMINAL, TRANSITIONS, Outcome
 from shared.frames import Active, AttemptEnd, Hello, InstanceState, Kept, Move
+from shared.sealing import Keyring
 from tests.fakes.clock import FakeClock
 from tests.fakes.keys import KEYRING
 
@@ -261,10 +262,12 @@ def deployment(version: str, instances: Sequence[str], deploy_id: str = "", **sa
 
 
 @asynccontextmanager
-async def open_ledger(url: str, clock: FakeClock | None = None) -> AsyncIterator[Ledger]:
+async def open_ledger(
+    url: str, clock: FakeClock | None = None, *, keyring: Keyring = KEYRING
+) -> AsyncIterator[Ledger]:
     """A ledger on the database at `url`, which is kept."""
     clock = clock or FakeClock()
-    store = await open_store(url, clock, KEYRING)
+    store = await open_store(url, clock, keyring)
     try:
         yield Ledger(store, clock, url)
     finally:

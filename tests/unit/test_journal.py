@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from agent.core.instant import Instant
 from agent.core.record import AttemptRecord, begin
 from agent.journal import Change, Journal, JournalError, ReleaseMark
 from agent.journal.journal import KEPT_ATTEMPTS
+from agent.journal.query import KEY_NAME
 from agent.journal.tables import FORMAT
 from releasehand.model.status import Phase
 from shared.attempt import Outcome
@@ -233,3 +235,51 @@ async def test_a_record_that_means_nothing_makes_a_damaged_journal(tmp_path: Pat
 async def test_a_place_that_cannot_be_written_is_told_and_left(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="cannot use"):
         await Journal.open(tmp_path / "missing" / "agent.db")
+
+
+PRESIGNED = "https://origin.example/v1.tar.gz?X-Signature=hush-hush&b=c"
+
+
+def with_secret(record: AttemptRecord, url: str = PRESIGNED) -> AttemptRecord:
+    return record.model_copy(update={"command": record.command.model_copy(update={"url": url})})
+
+
+def holders(directory: Path) -> list[str]:
+    """The files that show it."""
+    return [path.name for path in directory.iterdir() if b"hush-hush" in path.read_bytes()]
+
+
+async def test_a_presigned_url_is_whole_after_a_restart_and_readable_in_no_file(tmp_path: Path) -> None:
+    first = await Journal.open(tmp_path / "agent.db")
+    await first.commit(Change(with_secret(accepted())))
+    assert holders(tmp_path) == []
+    await first.close()
+    second = await Journal.open(tmp_path / "agent.db")
+    assert [record.command.url for record in await second.attempts(INSTANCE)] == [PRESIGNED]
+    await second.close()
+    assert holders(tmp_path) == []
+    assert stat.S_IMODE((tmp_path / KEY_NAME).stat().st_mode) == 0o600
+
+
+async def test_an_attempt_that_has_ended_keeps_no_query(journal: Journal, tmp_path: Path) -> None:
+    await journal.commit(Change(with_secret(accepted())), Change(with_secret(cancelled(1))))
+    [record] = await journal.attempts(INSTANCE)
+    assert record.command.url == PRESIGNED.partition("?")[0]
+    (tmp_path / KEY_NAME).unlink()
+    assert await journal.attempts(INSTANCE) == [record], "no key is needed for it"
+
+
+async def test_a_lost_key_of_the_host_costs_the_query_alone(tmp_path: Path) -> None:
+    first = await Journal.open(tmp_path / "agent.db")
+    await first.commit(Change(with_secret(accepted())))
+    await first.close()
+    (tmp_path / KEY_NAME).unlink()
+    second = await Journal.open(tmp_path / "agent.db")
+    [record] = await second.attempts(INSTANCE)
+    assert record.command.url == PRESIGNED.partition("?")[0]
+    await second.close()
+
+
+async def test_a_host_that_meets_no_presigned_url_has_no_key(journal: Journal, tmp_path: Path) -> None:
+    await journal.commit(Change(with_secret(accepted(), PRESIGNED.partition("?")[0])))
+    assert not (tmp_path / KEY_NAME).exists()
