@@ -5,6 +5,7 @@ printed and is no failure. All stages run even when an earlier one failed, so th
 The last line is the sum: `123 passed, 0 failed, 2 skipped`. The exit code is 0 only if nothing failed.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -129,6 +130,12 @@ STAGES = {
 }
 
 
+def keep_bytecode() -> None:
+    """Let what is started here keep compiled modules, even where the surroundings (a container, as a rule)
+    say otherwise: pytest takes seconds to rewrite the asserts of all tests, in each worker and stage anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def say(line: str) -> None:
     """Print `line` at once, so that it stands in order with what the tools print."""
     print(line, flush=True)
@@ -158,4 +165,5 @@ if __name__ == "__main__":
     unknown = [name for name in sys.argv[1:] if name not in STAGES]
     if unknown or len(sys.argv) == 1:
         sys.exit(f"cannot run {' '.join(unknown) or 'nothing'}: stages are {', '.join(STAGES)}")
+    keep_bytecode()
     sys.exit(run_stages([STAGES[name] for name in sys.argv[1:]]))
