@@ -5,6 +5,7 @@ Everything here blocks; call it from a thread. Everything raises OSError; caller
 
 import ctypes
 import os
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -12,18 +13,28 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def sync_filesystem(path: Path) -> None:
-    """Make everything written so far to the file system of `path` durable: one syncfs(2), result checked.
+class Witness:
+    """Sees each write error of the file system of `path` from now on, whoever is told of it besides.
 
-    os.sync() would not do: sync(2) reports no write error.
+    The kernel remembers one error and tells each open descriptor once, of what came after it was opened
+    (errseq_t; syncfs(2)). So a witness is made before the first byte is written, and no error is missed
+    because another syncfs was told first. Its descriptor is closed when nobody holds the witness any more: a
+    sync that a cancel left behind may be using it.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if _LIBC.syncfs(fd) != 0:
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        self._fd = os.open(path, _DIRECTORY)
+        weakref.finalize(self, os.close, self._fd)
+
+    def sync(self) -> None:
+        """Make everything written so far to the file system durable: one syncfs(2), result checked.
+
+        Raises OSError for any error since the witness was made; a second call tells only of newer ones.
+        os.sync() would not do: sync(2) reports no write error."""
+        if _LIBC.syncfs(self._fd) != 0:
             code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(path))
-    finally:
-        os.close(fd)
+            raise OSError(code, os.strerror(code))
 
 
 def empty_directory(path: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.disk import empty_directory, remove_directory, sync_filesystem
+from agent.disk import Witness, empty_directory, remove_directory
 from agent.errors import BrokenLinkError, HostError, disk_errors
 from shared.files import replace_file, sync_directory
 
@@ -55,6 +55,14 @@ class CurrentLink:
     name: str | None
     target: str
     valid: bool
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A directory for a tree that is to become a release, and who sees that all of it reaches the disk."""
+
+    path: Path
+    witness: Witness
 
 
 class InstallRoot:
@@ -133,40 +141,44 @@ class InstallRoot:
             name = f"{plain}-{number}"
         return name
 
-    def make_staging(self) -> Path:
+    def make_staging(self) -> Staging:
         """Return a fresh, empty directory (0700) on the file system of releases/."""
         with self._errors():
-            return Path(tempfile.mkdtemp(prefix="release-", dir=self._staging))
+            witness = Witness(self._staging)  # before anything is written
+            return Staging(self._make_directory(), witness)
 
-    def commit(self, staging: Path, release: ReleaseMeta) -> None:
+    def _make_directory(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="release-", dir=self._staging))
+
+    def commit(self, staging: Staging, release: ReleaseMeta) -> None:
         """Make the tree in `staging` the release `release.name`. Durable on return, with all its contents.
 
         A power cut leaves the whole release or none of it (one syncfs before the rename: security notes,
         finding 4). Raises HostError if a release of that name is there.
         """
         self.describe(staging, release)
-        self.sync()
+        self.sync(staging)
         self.publish(staging, release.name)
 
-    def describe(self, staging: Path, release: ReleaseMeta) -> None:
+    def describe(self, staging: Staging, release: ReleaseMeta) -> None:
         """The first third of `commit`: write down what the tree in `staging` is. Raises as `commit`."""
         note = {"version": release.version, "sha256": release.sha256, "size_bytes": release.size_bytes}
         with self._errors():
             if os.path.lexists(path := self.release_path(release.name)):
                 raise HostError(path, "a release of that name is there already")
             replace_file(self._note(release.name), json.dumps(note).encode(), durable=False)
-            staging.chmod(0o755)
+            staging.path.chmod(0o755)
 
-    def sync(self) -> None:
-        """The second: make everything written so far durable. It changes nothing, and on a busy disk it takes
-        its time: one who need not wait for it may leave it to itself."""
+    def sync(self, staging: Staging) -> None:
+        """The second: make everything written since `make_staging` durable; an error is told once. It changes
+        nothing, and on a busy disk it takes its time: one who need not wait for it may leave it to itself."""
         with self._errors():
-            sync_filesystem(self._root)
+            staging.witness.sync()
 
-    def publish(self, staging: Path, name: str) -> None:
+    def publish(self, staging: Staging, name: str) -> None:
         """The last: make the tree the release `name`. Only after `sync` returned."""
         with self._errors():
-            staging.rename(self.release_path(name))
+            staging.path.rename(self.release_path(name))
             sync_directory(self._releases)
 
     def point_current(self, name: str | None) -> None:
@@ -217,7 +229,7 @@ class InstallRoot:
         if self.current_link().name == name:
             raise HostError(path, "it is the active release")
         with self._errors():
-            doomed = self.make_staging() if path.is_dir() else None
+            doomed = self._make_directory() if path.is_dir() else None
             if doomed is not None:
                 path.rename(doomed / "release")
                 sync_directory(self._releases)

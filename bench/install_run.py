@@ -48,7 +48,7 @@ async def install(url: str, ca_file: Path, sha256: str, work: Path) -> dict[str,
     staging = await asyncio.to_thread(root.make_staging)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch_child(clock))
-        await unpack(package.file, staging, standby=standby)
+        await unpack(package.file, staging.path, standby=standby)
         watching.cancel()
     times.append(clock.monotonic())
     name = root.release_name("1", sha256)

@@ -27,7 +27,7 @@ async def unpack(
     """Unpack `package`, read from its first byte through its descriptor, into the empty directory
     `destination`.
 
-    Nothing is synced: durability is the caller's (agent.switch commits a release with one syncfs). After
+    Nothing is synced: durability is the caller's (agent.switch: a witness from before, one syncfs). After
     any error, and after a cancel, the child and all it started are gone and `destination` is empty, so it
     is safe to repeat. The file position of `package` is left at the start. Everything made belongs to this
     process's user and group, whoever the child ran as. The child is taken from `standby`, if there is one.

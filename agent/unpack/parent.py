@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from agent.disk import empty_directory, sync_filesystem
+from agent.disk import Witness, empty_directory
 from agent.errors import ArchiveRefusedError, HostError, NoSpaceError, UnpackFailedError, disk_errors
 from agent.finish import finish
 from agent.unpack import landlock, ownership, sandbox
@@ -37,16 +37,16 @@ async def unpack_in_child(
         with disk_errors(destination):
             if user is not None:
                 ownership.hand_over(root, user)
-        async with _flushing(destination, os.fstat(package.fileno()).st_size) as ended:
-            try:
-                result = _result(await _run(package.fileno(), root, limits, user, standby), destination)
-            finally:
-                ended.set()
-                if user is not None:
-                    with disk_errors(destination):
-                        contained = landlock.abi() >= landlock.LEAST_ABI
-                        taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
-                        await finish(taking)
+        try:
+            async with _flushing(destination, os.fstat(package.fileno()).st_size):
+                output = await _run(package.fileno(), root, limits, user, standby)
+        finally:
+            if user is not None:
+                with disk_errors(destination):
+                    contained = landlock.abi() >= landlock.LEAST_ABI
+                    taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
+                    await finish(taking)
+        result = _result(output, destination)
     except BaseException:
         with disk_errors(destination):
             await finish(asyncio.to_thread(empty_directory, destination))
@@ -59,34 +59,28 @@ async def unpack_in_child(
 
 
 @asynccontextmanager
-async def _flushing(destination: Path, package_bytes: int) -> AsyncIterator[asyncio.Event]:
-    """Have the file system write now and then what the block makes, until it sets the event: the last syncfs
-    finds little to do then.
+async def _flushing(destination: Path, package_bytes: int) -> AsyncIterator[None]:
+    """Have the file system write now and then what the block makes: the last syncfs finds little to do then.
 
-    An error of a syncfs is told once only (errseq_t in the kernel), so it is raised from here."""
-    ended = asyncio.Event()
+    A hint, whose errors are told to every Witness that was there before: whoever wants the tree to last."""
     if package_bytes < _FLUSH_FROM_BYTES:
-        yield ended
+        yield
         return
 
     async def flush() -> None:
-        while not ended.is_set():
+        while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_EVERY_S):
-                    await ended.wait()
-                return
-            with disk_errors(destination):
-                await asyncio.to_thread(sync_filesystem, destination)
+                    await asyncio.Event().wait()
+            with suppress(OSError):
+                await asyncio.to_thread(lambda: Witness(destination).sync())
 
     flusher = asyncio.create_task(flush())  # owned: it ends with the block
     try:
-        yield ended
-        await flusher
+        yield
     finally:
-        flusher.cancel()  # nobody waits for a slow disk after an error or a cancel
+        flusher.cancel()  # nobody waits for a slow disk
         await asyncio.wait([flusher])
-        if not flusher.cancelled():
-            flusher.exception()  # raised above, or the block has an error of its own to tell
 
 
 async def _run(

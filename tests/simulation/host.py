@@ -150,7 +150,7 @@ class SimulatedSteps(Steps):
         package = await self._obtain(record)
         name = root.release_name(version, package.sha256)
         staging = root.make_staging()
-        (staging / "VERSION").write_text(version)
+        (staging.path / "VERSION").write_text(version)
         root.describe(staging, ReleaseMeta(name, version, package.sha256, package.size_bytes))
         await finish(asyncio.to_thread(root.publish, staging, name))
         self._checkpoint("committed")

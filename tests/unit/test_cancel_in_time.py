@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from agent.download import Downloader, DownloadPolicy
-from agent.switch import InstallRoot
+from agent.switch import InstallRoot, Staging
 from releasehand.model.status import Phase
 from shared.clock import SystemClock
 from tests.fakes.archives import directory, file, tgz
@@ -87,7 +87,7 @@ async def slow_disk(host: Host) -> AsyncIterator[Reached]:
     syncing, synced = threading.Event(), threading.Event()
 
     class SlowRoot(InstallRoot):
-        def sync(self) -> None:
+        def sync(self, staging: Staging) -> None:
             syncing.set()
             synced.wait()
 

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from agent.errors import DownloadFailedError, HostError, NoSpaceError
-from agent.switch import InstallRoot, KeptRelease
+from agent.switch import InstallRoot, KeptRelease, Staging
 from releasehand.model.codes import FailureCode
 from releasehand.model.status import Phase
 from shared.attempt import CANCELLABLE, LIVE, TRANSITIONS
@@ -99,11 +99,11 @@ class Stage:
                 stage.meet()
                 return super().releases()
 
-            def sync(self) -> None:
+            def sync(self, staging: Staging) -> None:
                 if stage.is_due(Fault.HANG, Phase.UNPACKING):
                     stage.met.set()
                     stage.synced.wait()
-                super().sync()
+                super().sync(staging)
 
         return FaultyRoot(path)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.disk import empty_directory, remove_directory, sync_filesystem
+from agent.disk import Witness, empty_directory, remove_directory
 from agent.errors import BrokenLinkError, DigestMismatchError, HostError, NoSpaceError
 from agent.switch import CurrentLink, InstallRoot, KeptRelease, ReleaseMeta
 from agent.verify import verify_digest
@@ -39,7 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def install(root: InstallRoot, version: str, sha256: str = SHA) -> str:
     staging = root.make_staging()
-    (staging / "VERSION").write_text(version)
+    (staging.path / "VERSION").write_text(version)
     name = root.release_name(version, sha256)
     root.commit(staging, ReleaseMeta(name, version, sha256, 7))
     return name
@@ -65,7 +65,7 @@ def test_a_committed_release_is_listed_with_what_is_known_of_it(root: InstallRoo
 
 
 def test_staging_is_fresh_empty_and_ours_alone(root: InstallRoot) -> None:
-    first, second = root.make_staging(), root.make_staging()
+    first, second = root.make_staging().path, root.make_staging().path
     assert first != second
     assert list(first.iterdir()) == []
     assert stat.S_IMODE(first.stat().st_mode) == 0o700
@@ -74,11 +74,11 @@ def test_staging_is_fresh_empty_and_ours_alone(root: InstallRoot) -> None:
 def test_a_release_is_never_written_over(root: InstallRoot) -> None:
     name = install(root, "v1")
     staging = root.make_staging()
-    (staging / "other").write_text("x")
+    (staging.path / "other").write_text("x")
     with pytest.raises(HostError, match="there already"):
         root.commit(staging, ReleaseMeta(name, "v1", SHA, 7))
     assert (root.release_path(name) / "VERSION").exists()
-    assert (staging / "other").exists()
+    assert (staging.path / "other").exists()
 
 
 def test_the_same_package_again_gets_a_name_of_its_own(root: InstallRoot) -> None:
@@ -207,7 +207,7 @@ def test_what_is_no_name_never_becomes_a_path(root: InstallRoot, name: str) -> N
 
 def test_clearing_leaves_releases_and_takes_the_rest(root: InstallRoot) -> None:
     name = install(root, "v1")
-    (root.make_staging() / "half").write_text("x")
+    (root.make_staging().path / "half").write_text("x")
     (root.path / "releases/.v0-gone.json").write_text("{}")
     (root.path / "releases/.v0-gone.json.new").write_text("{")
     root.clear_staging()
@@ -217,7 +217,7 @@ def test_clearing_leaves_releases_and_takes_the_rest(root: InstallRoot) -> None:
 
 
 def test_a_tree_deeper_than_any_path_is_deleted(root: InstallRoot) -> None:
-    here = os.open(root.make_staging(), os.O_RDONLY)
+    here = os.open(root.make_staging().path, os.O_RDONLY)
     for _ in range(3_000):
         os.mkdir("d" * 50, dir_fd=here)
         deeper = os.open("d" * 50, os.O_RDONLY, dir_fd=here)
@@ -234,9 +234,9 @@ def test_deleting_follows_no_link(root: InstallRoot, tmp_path: Path) -> None:
     (precious / "deep").mkdir(parents=True)
     (precious / "deep/file").write_text("x")
     staging = root.make_staging()
-    (staging / "link").symlink_to(precious)
-    (staging / "sub").mkdir()
-    (staging / "sub/link").symlink_to(precious, target_is_directory=True)
+    (staging.path / "link").symlink_to(precious)
+    (staging.path / "sub").mkdir()
+    (staging.path / "sub/link").symlink_to(precious, target_is_directory=True)
     root.clear_staging()
     assert (precious / "deep/file").read_text() == "x"
     outside = tmp_path / "outside"
@@ -261,15 +261,15 @@ def test_a_replaced_file_is_whole_and_has_its_mode(tmp_path: Path) -> None:
 
 def test_a_failed_sync_is_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        sync_filesystem(tmp_path / "missing")
-    sync_filesystem(tmp_path)
+        Witness(tmp_path / "missing")
+    Witness(tmp_path).sync()
 
 
 def test_a_full_disk_is_told_as_such_and_commits_nothing(small_disk: Path) -> None:
     root = InstallRoot(small_disk / "root")
     root.prepare()
     staging = root.make_staging()
-    with (staging / "filler").open("wb", buffering=0) as filler:
+    with (staging.path / "filler").open("wb", buffering=0) as filler:
         assert filler.write(bytes(1 << 20)) < 1 << 20
     with pytest.raises(NoSpaceError):
         root.commit(staging, ReleaseMeta("v1", "v1", SHA, 1))
@@ -284,7 +284,8 @@ def test_a_missing_root_is_a_host_error_that_names_it(tmp_path: Path) -> None:
 
 
 def test_contents_are_durable_before_they_are_reachable(root: InstallRoot) -> None:
-    """The order that survives a power cut: note, syncfs, rename, fsync; then link, rename, fsync."""
+    """The order that survives a power cut: note, syncfs, rename, fsync; then link, rename, fsync. What the
+    syncfs is asked through is open before there is anything to write."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     code = f"""
@@ -294,7 +295,7 @@ root = InstallRoot(Path({str(root.path)!r}))
 root.commit(root.make_staging(), ReleaseMeta("v1", "v1", {SHA!r}, 1))
 root.point_current("v1")
 """
-    calls = "trace=syncfs,rename,symlink,fsync"
+    calls = "trace=openat,mkdir,syncfs,rename,symlink,fsync"
     command = ["strace", "-qq", "-y", "-e", calls, sys.executable, "-c", code]
     traced = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     steps = [
@@ -304,9 +305,11 @@ root.point_current("v1")
         (line.partition("(")[0], line.rpartition(str(root.path))[2].split('"')[0].split(">")[0])
         for line in steps
     ]
-    assert short == [
+    assert [step for step in short if step[0] != "openat" or step[1] == "/.staging"] == [
+        ("openat", "/.staging"),
+        ("mkdir", "/.staging/_"),
         ("rename", "/releases/.v1.json"),
-        ("syncfs", ""),
+        ("syncfs", "/.staging"),
         ("rename", "/releases/v1"),
         ("fsync", "/releases"),
         ("symlink", "/.current.new"),
