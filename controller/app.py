@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from controller.api import ApiDeps, RateLimits, make_api, serve_api
+from controller.api import ApiDeps, Leases, RateLimits, Uses, make_api, serve_api
 from controller.bulletin import Bulletin
 from controller.checkpoint import Checkpoint, pass_by
 from controller.claimants import Claimants
@@ -88,6 +88,10 @@ async def run_controller(
             deps=LinkDeps(store, recorder.submit, live, clock, HEARTBEAT_S, config.hub.send_timeout_s),
             clock=clock,
         )
+        leases, uses = Leases(store, clock), Uses(store, clock)
+        tokens = read_api_tokens(config)
+        if not tokens and not await store.has_tokens():
+            log.warning("nobody can call", remedy="releasehand-controller token create")
         api = make_api(
             ApiDeps(
                 store=store,
@@ -96,15 +100,17 @@ async def run_controller(
                 renew=registry.renew,
                 bulletin=bulletin,
                 health=health.check,
-                tokens=read_api_tokens(config),
+                tokens=tokens,
+                leases=leases,
+                uses=uses,
                 clock=clock,
                 version=VERSION,
                 history_kept=retention.history,
                 rates=RateLimits(config.api.calls_per_second, config.api.call_burst),
             )
         )
+        parts = (recorder, dispatcher, sweeper, pruner, claimants, health, leases, uses)
         async with asyncio.TaskGroup() as group:
-            parts = (recorder, dispatcher, sweeper, pruner, claimants, health)
             work = [group.create_task(part.run()) for part in parts]
             if has_time:
                 work.append(group.create_task(shared.run(store)))
@@ -118,6 +124,7 @@ async def run_controller(
                 for task in work:
                     task.cancel()
                 await sweeper.finish()
+                await uses.finish()
     except BaseExceptionGroup as group:
         if len(group.exceptions) == 1 and isinstance(group.exceptions[0], OSError):
             raise group.exceptions[0] from None  # a taken port is no bug, and is told in one line

@@ -2,7 +2,9 @@
 
 from .application import make_api
 from .deps import ApiDeps, ApiStore
+from .leases import Leases
 from .rates import RateLimits
 from .server import serve_api
+from .uses import Uses
 
-__all__ = ["ApiDeps", "ApiStore", "RateLimits", "make_api", "serve_api"]
+__all__ = ["ApiDeps", "ApiStore", "Leases", "RateLimits", "Uses", "make_api", "serve_api"]

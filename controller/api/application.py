@@ -33,7 +33,7 @@ def make_api(deps: ApiDeps) -> web.Application:
         handler_args=dict(HANDLER_ARGS),
     )
     app[DEPS] = deps
-    callers, rates = Callers(deps.tokens), Rates(deps.rates, deps.clock)
+    callers, rates = Callers(deps.tokens, deps.store, deps.clock), Rates(deps.rates, deps.clock)
     handlers: dict[str, dict[str, AioHandler]] = {}
     for route in ROUTES:
         handlers.setdefault(route.path, {})[route.method] = make_endpoint(route, deps, callers, rates)

@@ -4,6 +4,7 @@ from typing import Final
 
 from controller.core.written import Written
 from releasehand.model import (
+    AuditAction,
     CancelParams,
     CancelResult,
     DeployParams,
@@ -13,9 +14,11 @@ from releasehand.model import (
     ErrorType,
     OperationKind,
     RetryFailedParams,
+    Scope,
 )
 
 from .query import Query, StartQuery, StatusQuery
+from .reach import by_body, by_deployment
 from .routing import NO_BODY, AnyRoute, Call, Route
 from .waiting import read_status
 
@@ -31,8 +34,8 @@ async def execute_deployment(call: Call[DeployParams, StartQuery]) -> DeployResu
     With `dry_run` nothing is changed and no id is used: the answer, a DryRunResult, tells what would happen
     to each instance as things stand."""
     if call.query.dry_run:
-        return await call.deps.store.foresee(call.body, caller=call.caller)
-    accepted = await call.deps.store.accept_deployment(call.body, caller=call.caller)
+        return await call.deps.store.foresee(call.body, caller=call.caller.name)
+    accepted = await call.deps.store.accept_deployment(call.body, actor=call.actor)
     call.deps.announce(accepted)
     return accepted.result
 
@@ -41,9 +44,7 @@ async def get_deployment_status(call: Call[None, StatusQuery]) -> Written[Deploy
     """Tell how a deployment stands, in total and for each instance.
 
     With `wait` the answer comes when the deployment has ended, at the latest after that time."""
-    return await read_status(
-        call.deps, OperationKind.DEPLOYMENT, call.name, call.query, call.deps.store.deploy_status
-    )
+    return await read_status(call, OperationKind.DEPLOYMENT, call.deps.store.deploy_status)
 
 
 async def cancel_deployment(call: Call[CancelParams, Query]) -> CancelResult:
@@ -52,7 +53,7 @@ async def cancel_deployment(call: Call[CancelParams, Query]) -> CancelResult:
     The answer carries the status at that moment and when the cancel was recorded; a repeated cancel
     answers the first. Refused only if the deployment ended without one. What becomes of each instance is
     in the status."""
-    cancelled = await call.deps.store.cancel(OperationKind.DEPLOYMENT, call.name, caller=call.caller)
+    cancelled = await call.deps.store.cancel(OperationKind.DEPLOYMENT, call.name, actor=call.actor)
     call.deps.wake(cancelled.task_ids)
     call.deps.bulletin.publish(OperationKind.DEPLOYMENT, call.name)
     return cancelled.result
@@ -63,7 +64,7 @@ async def retry_failed(call: Call[RetryFailedParams, Query]) -> DeployResult:
 
     A new deployment with an id of its own, answered as ExecuteDeployment is; the same id again answers the
     same again. Refused while the first one runs, and when nothing failed in it."""
-    accepted = await call.deps.store.accept_retry(call.name, call.body, caller=call.caller)
+    accepted = await call.deps.store.accept_retry(call.name, call.body, actor=call.actor)
     call.deps.announce(accepted)
     return accepted.result
 
@@ -79,6 +80,9 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         dry_answer=DryRunResult,
         query=StartQuery,
         body=DeployParams,
+        scope=Scope.DEPLOY_WRITE,
+        reach=by_body,
+        action=AuditAction.START_DEPLOYMENT,
         refusals=(
             ErrorType.UNKNOWN_SERVICE,
             ErrorType.UNKNOWN_INSTANCE,
@@ -104,6 +108,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=DeployStatus,
         query=StatusQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=by_deployment,
         refusals=(ErrorType.UNKNOWN_DEPLOYMENT,),
     ),
     Route(
@@ -115,6 +121,9 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=CancelResult,
         query=Query,
         body=CancelParams,
+        scope=Scope.DEPLOY_WRITE,
+        reach=by_deployment,
+        action=AuditAction.CANCEL_DEPLOYMENT,
         body_required=False,
         refusals=(ErrorType.UNKNOWN_DEPLOYMENT, ErrorType.ALREADY_ENDED),
         example=CancelParams(),
@@ -128,6 +137,9 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=DeployResult,
         query=Query,
         body=RetryFailedParams,
+        scope=Scope.DEPLOY_WRITE,
+        reach=by_deployment,
+        action=AuditAction.RETRY_FAILED,
         refusals=(
             ErrorType.UNKNOWN_DEPLOYMENT,
             ErrorType.UNKNOWN_SERVICE,

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from controller.bulletin import Bulletin
 from controller.core.acceptance import Accepted, Cancelled, InstancePage
+from controller.core.audit import Actor
 from controller.core.written import Written
 from controller.store import Changed
 from releasehand.model import (
@@ -35,9 +36,11 @@ from releasehand.model import (
 )
 from shared.clock import Clock
 
+from .leases import Leases
 from .places import Places
 from .rates import DEFAULT_LIMITS, RateLimits
-from .views import StoreViews
+from .uses import Uses
+from .views import AccessStore, StoreViews
 
 MAX_WAITERS: Final = 500
 """Calls with `?wait=` that may be open at once; each holds a connection and reads its rows again."""
@@ -50,29 +53,36 @@ BODY_DEADLINE_S: Final = 30.0
 """A body that is not there so long after its head is not waited for."""
 
 
-class ApiStore(StoreViews, Protocol):
+class ApiStore(StoreViews, AccessStore, Protocol):
     """The store, as the API sees it. Each method raises RefusalError or StoreUnavailableError and then
     changed nothing.
 
     What starts or cancels work is durable on return and may be cancelled only before it; reads may be at
     any time."""
 
-    async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
+    async def accept_deployment(self, params: DeployParams, *, actor: Actor) -> Accepted[DeployResult]:
         """Commit the operation and its tasks, or find the same one again under its deploy_id."""
         ...
 
     async def accept_retry(
-        self, deploy_id: str, params: RetryFailedParams, *, caller: str
+        self, deploy_id: str, params: RetryFailedParams, *, actor: Actor
     ) -> Accepted[DeployResult]:
         """Commit a deployment to the instances on which `deploy_id` failed."""
         ...
 
     async def accept_instance_rollback(
-        self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
-    ) -> Accepted[RollbackResult]: ...
+        self,
+        params: InstanceRollbackParams,
+        *,
+        actor: Actor,
+        idempotency_key: str | None,
+        within: frozenset[str],
+    ) -> Accepted[RollbackResult]:
+        """Raises ForbiddenError where the instance is of none of the services `within`, if any are named."""
+        ...
 
     async def accept_batch_rollback(
-        self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
+        self, params: BatchRollbackParams, *, actor: Actor, idempotency_key: str | None
     ) -> Accepted[BatchRollbackResult]: ...
 
     async def foresee(
@@ -85,7 +95,7 @@ class ApiStore(StoreViews, Protocol):
         """What the call would do. Nothing is written."""
         ...
 
-    async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
+    async def cancel(self, kind: OperationKind, operation_id: str, *, actor: Actor) -> Cancelled:
         """Record the cancel; a repeated one answers the first."""
         ...
 
@@ -103,11 +113,11 @@ class ApiStore(StoreViews, Protocol):
 
     async def version_history(self, instance_id: str, *, limit: int, offset: int) -> VersionHistory: ...
 
-    async def retire_instance(self, instance_id: str) -> tuple[RetireResult, Changed]:
+    async def retire_instance(self, instance_id: str, *, actor: Actor) -> tuple[RetireResult, Changed]:
         """Take an instance out of lists and figures; a repeated call answers the first."""
         ...
 
-    async def move_instance(self, instance_id: str, agent_id: str) -> tuple[MoveResult, str]:
+    async def move_instance(self, instance_id: str, agent_id: str, *, actor: Actor) -> tuple[MoveResult, str]:
         """Give an instance to another agent; the answer, and who owned it before."""
         ...
 
@@ -117,7 +127,8 @@ class ApiStore(StoreViews, Protocol):
 @dataclass(frozen=True, slots=True)
 class ApiDeps:
     """`wake` tells the dispatcher of new work, `tell` everybody of what has changed, `renew` has an agent say
-    hello again; they return at once. `tokens` maps a caller's name to its bearer token."""
+    hello again; they return at once. `tokens` maps the name of a caller in the configuration to its bearer
+    token. `leases` and `uses` are run by whoever made them."""
 
     store: ApiStore
     wake: Callable[[Sequence[int]], None]
@@ -126,6 +137,8 @@ class ApiDeps:
     bulletin: Bulletin
     health: Callable[[], Awaitable[SystemHealth]]
     tokens: Mapping[str, str]
+    leases: Leases
+    uses: Uses
     clock: Clock
     version: str
     max_waiters: int = MAX_WAITERS

@@ -7,18 +7,21 @@ from typing import Any, Final
 from aiohttp import HttpVersion11, web
 from pydantic import TypeAdapter
 
+from controller.core.audit import Actor
 from controller.core.refusals import RefusalError
 from controller.core.written import Written
-from releasehand.model import ErrorType, FieldError, Name, Request
+from releasehand.model import ActorKind, ErrorType, FieldError, Name, Request
 
 from .answers import success, success_written
-from .authentication import Callers
+from .auditing import audit_failure
+from .authentication import NOBODY, Caller, Callers, missing_scope
 from .body import parse_body, read_body
 from .deps import ApiDeps
 from .errors import ApiError, invalid, refused
-from .middleware import CALLER
+from .middleware import CALLER, ID
 from .query import parse_query
 from .rates import Rates
+from .reach import check_reach
 from .routing import AnyRoute, Call
 from .stream import asks_for_stream
 
@@ -37,10 +40,24 @@ def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers, rates: Rates
 
     async def serve(request: web.Request) -> web.StreamResponse:
         _check_expectation(request)
-        caller = _identify(route, request, callers, rates)
-        request[CALLER] = caller
-        call = await _parse(route, request, deps, caller)
+        caller = await _identify(route, request, deps, callers, rates)
+        request[CALLER] = caller.name
+        kind = ActorKind.STRANGER if route.open else ActorKind.CALLER
+        actor = Actor(caller.name, kind, request.remote or "", request[ID])
+        call: Call[Any, Any] | None = None
         try:
+            _check_scope(route, caller)
+            call = await _parse(route, request, deps, caller, actor)
+            return await _answer(call, request)
+        except Exception as exc:
+            if request.query.get("dry_run") != "true":
+                name = request.match_info.get(route.path_name, "")
+                await audit_failure(deps, route, actor, name, call.body if call else None, exc)
+            raise
+
+    async def _answer(call: Call[Any, Any], request: web.Request) -> web.StreamResponse:
+        try:
+            await check_reach(route, call)
             if route.stream is not None and asks_for_stream(request.headers.get("Accept", "")):
                 return await route.stream(call, request)
             answer = await route.handler(call)
@@ -53,22 +70,33 @@ def make_endpoint(route: AnyRoute, deps: ApiDeps, callers: Callers, rates: Rates
     return serve
 
 
-def _identify(route: AnyRoute, request: web.Request, callers: Callers, rates: Rates) -> str:
-    """Who calls, "" on an open route. Raises ApiError for a stranger, and for whoever calls too often."""
+async def _identify(
+    route: AnyRoute, request: web.Request, deps: ApiDeps, callers: Callers, rates: Rates
+) -> Caller:
+    """Who calls. Raises ApiError for a stranger, and for whoever calls too often; StoreUnavailableError."""
     peer = request.remote or ""
     if route.open:
         rates.count_peer(peer)
-        return ""
+        return NOBODY
     try:
-        caller = callers.identify(request.headers.get("Authorization"))
-    except ApiError:
-        rates.count_peer(peer)
+        caller = await callers.identify(request.headers.get("Authorization"))
+    except ApiError as exc:
+        deps.uses.failed(peer, request[ID], exc.detail)
+        rates.count_failure(peer)
         raise
-    rates.count_caller(caller)
+    deps.uses.used(caller.token_id, peer)
+    rates.count_caller(caller.name)
     return caller
 
 
-async def _parse(route: AnyRoute, request: web.Request, deps: ApiDeps, caller: str) -> Call[Any, Any]:
+def _check_scope(route: AnyRoute, caller: Caller) -> None:
+    if route.scope is not None and route.scope not in caller.grant.scopes:
+        raise missing_scope(caller, route.scope)
+
+
+async def _parse(
+    route: AnyRoute, request: web.Request, deps: ApiDeps, caller: Caller, actor: Actor
+) -> Call[Any, Any]:
     """Raises ApiError with all that is wrong with path, query, headers and body."""
     problems: list[FieldError] = []
     name = request.match_info.get(route.path_name, "")
@@ -94,6 +122,7 @@ async def _parse(route: AnyRoute, request: web.Request, deps: ApiDeps, caller: s
     return Call(
         deps=deps,
         caller=caller,
+        actor=actor,
         name=name,
         query=query,
         body=body,

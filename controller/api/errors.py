@@ -9,6 +9,7 @@ from typing import Final
 from controller.core.refusals import (
     AlreadyEndedError,
     DeployIdConflictError,
+    ForbiddenError,
     IdempotencyKeyConflictError,
     InstanceBusyError,
     NotEndedError,
@@ -20,6 +21,7 @@ from controller.core.refusals import (
     UnknownOperationError,
     UnknownServiceError,
 )
+from controller.core.token import TokenExistsError, UnknownTokenError
 from releasehand.model import ErrorType, FieldError, OperationKind, Request, SystemHealth
 
 MAX_FIELD_ERRORS: Final = 100
@@ -48,6 +50,7 @@ FAULTS: Final[Mapping[ErrorType, Fault]] = MappingProxyType(
         T.UNKNOWN_ROLLBACK: Fault(404),
         T.UNKNOWN_AGENT: Fault(404),
         T.UNKNOWN_JOIN_TOKEN: Fault(404),
+        T.UNKNOWN_TOKEN: Fault(404),
         T.METHOD_NOT_ALLOWED: Fault(405),
         T.REQUEST_TIMEOUT: Fault(408),
         T.DEPLOY_ID_CONFLICT: Fault(409),
@@ -56,6 +59,7 @@ FAULTS: Final[Mapping[ErrorType, Fault]] = MappingProxyType(
         T.ALREADY_ENDED: Fault(409),
         T.NOT_ENDED: Fault(409, retryable=True),  # once it has
         T.NOTHING_FAILED: Fault(409),
+        T.TOKEN_EXISTS: Fault(409),
         T.BODY_TOO_LARGE: Fault(413),
         T.UNSUPPORTED_MEDIA_TYPE: Fault(415),
         T.EXPECTATION_FAILED: Fault(417),
@@ -65,6 +69,13 @@ FAULTS: Final[Mapping[ErrorType, Fault]] = MappingProxyType(
         T.UNAVAILABLE: Fault(503, retryable=True),
     }
 )
+_PLAIN: Final[Mapping[type[RefusalError], ErrorType]] = {
+    ForbiddenError: T.FORBIDDEN,
+    AlreadyEndedError: T.ALREADY_ENDED,
+    NotEndedError: T.NOT_ENDED,
+    NothingFailedError: T.NOTHING_FAILED,
+}
+"""Refusals that point at no field."""
 _DIFFERS: Final = "differs from what was accepted"
 _OTHER_CALL: Final = FieldError(pointer="Idempotency-Key", detail="was accepted for another call")
 _UNKNOWN_OPERATION: Final = {
@@ -130,16 +141,16 @@ def refused(error: RefusalError, body: Request | None) -> ApiError:
             fault = _point_at(body, field, _DIFFERS) if field else _OTHER_CALL
             return ApiError(T.IDEMPOTENCY_KEY_CONFLICT, str(error), [fault])
         case UnknownOperationError():
-            error_type, parameter = _UNKNOWN_OPERATION[error.kind]
+            unknown, parameter = _UNKNOWN_OPERATION[error.kind]
             return ApiError(
-                error_type, str(error), [_point_at(body, parameter, f"unknown: '{error.operation_id}'")]
+                unknown, str(error), [_point_at(body, parameter, f"unknown: '{error.operation_id}'")]
             )
-        case AlreadyEndedError():
-            return ApiError(T.ALREADY_ENDED, str(error))
-        case NotEndedError():
-            return ApiError(T.NOT_ENDED, str(error))
-        case NothingFailedError():
-            return ApiError(T.NOTHING_FAILED, str(error))
+        case UnknownTokenError(name=name):
+            return ApiError(T.UNKNOWN_TOKEN, str(error), [_point_at(body, "name", f"unknown: '{name}'")])
+        case TokenExistsError():
+            return ApiError(T.TOKEN_EXISTS, str(error), [_point_at(body, "name", "is taken")])
+        case _ if (error_type := _PLAIN.get(type(error))) is not None:
+            return ApiError(error_type, str(error))
         case _:
             raise TypeError(f"no error type is listed for {type(error).__name__}") from error
 

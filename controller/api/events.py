@@ -4,9 +4,15 @@ from typing import Final
 
 from aiohttp import web
 
-from releasehand.model import ErrorType, OperationKind, ReleaseLog
+from releasehand.model import (
+    ErrorType,
+    OperationKind,
+    ReleaseLog,
+    Scope,
+)
 
 from .list_query import EventsQuery
+from .reach import by_deployment, by_rollback
 from .routing import NO_BODY, AnyRoute, Call, Route
 from .stream import stream_log
 
@@ -32,12 +38,12 @@ async def get_rollback_events(call: Call[None, EventsQuery]) -> ReleaseLog:
 
 async def stream_deployment(call: Call[None, EventsQuery], request: web.Request) -> web.StreamResponse:
     page = call.query.page(call.last_event_id)
-    return await stream_log(call.deps, request, OperationKind.DEPLOYMENT, call.name, page, call.caller)
+    return await stream_log(call, request, OperationKind.DEPLOYMENT, page)
 
 
 async def stream_rollback(call: Call[None, EventsQuery], request: web.Request) -> web.StreamResponse:
     page = call.query.page(call.last_event_id)
-    return await stream_log(call.deps, request, OperationKind.ROLLBACK, call.name, page, call.caller)
+    return await stream_log(call, request, OperationKind.ROLLBACK, page)
 
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (
@@ -51,6 +57,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=ReleaseLog,
         query=EventsQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=by_deployment,
         refusals=(ErrorType.UNKNOWN_DEPLOYMENT, ErrorType.TOO_MANY_REQUESTS),
     ),
     Route(
@@ -63,6 +71,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=ReleaseLog,
         query=EventsQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=by_rollback,
         refusals=(ErrorType.UNKNOWN_ROLLBACK, ErrorType.TOO_MANY_REQUESTS),
     ),
 )

@@ -2,9 +2,18 @@
 
 from typing import Final
 
-from releasehand.model import ErrorType, MoveParams, MoveResult, RetireResult, VersionHistory
+from releasehand.model import (
+    AuditAction,
+    ErrorType,
+    MoveParams,
+    MoveResult,
+    RetireResult,
+    Scope,
+    VersionHistory,
+)
 
 from .query import DEFAULT_HISTORY_LIMIT, HistoryQuery, Query
+from .reach import by_instance
 from .routing import NO_BODY, AnyRoute, Call, Route
 
 
@@ -21,7 +30,7 @@ async def retire_instance(call: Call[None, Query]) -> RetireResult:
     Its history stays; its open tasks fail `instance_retired`, and what its host is doing for them is stopped
     there if it still can be. Take it out of its agent's configuration first: an agent that lists it in its
     next hello brings it back. A repeated call answers the first."""
-    result, changed = await call.deps.store.retire_instance(call.name)
+    result, changed = await call.deps.store.retire_instance(call.name, actor=call.actor)
     call.deps.tell(changed)
     return result
 
@@ -32,7 +41,7 @@ async def move_instance(call: Call[MoveParams, Query]) -> MoveResult:
     Refused while a task of it is open. From now on the old owner's claim is refused; the instance is out of
     lists and figures until the new owner lists it. Both are asked to say hello again, where they are
     connected to this controller."""
-    result, before = await call.deps.store.move_instance(call.name, call.body.agent_id)
+    result, before = await call.deps.store.move_instance(call.name, call.body.agent_id, actor=call.actor)
     if result.moved_at is not None:
         call.deps.renew(before)
         call.deps.renew(result.agent_id)
@@ -49,6 +58,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=VersionHistory,
         query=HistoryQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=by_instance,
         refusals=(ErrorType.UNKNOWN_INSTANCE,),
     ),
     Route(
@@ -60,6 +71,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=RetireResult,
         query=Query,
         body=NO_BODY,
+        scope=Scope.AGENT_ADMIN,
+        action=AuditAction.RETIRE_INSTANCE,
         refusals=(ErrorType.UNKNOWN_INSTANCE,),
     ),
     Route(
@@ -71,6 +84,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=MoveResult,
         query=Query,
         body=MoveParams,
+        scope=Scope.AGENT_ADMIN,
+        action=AuditAction.MOVE_INSTANCE,
         refusals=(ErrorType.UNKNOWN_INSTANCE, ErrorType.UNKNOWN_AGENT, ErrorType.INSTANCE_BUSY),
         example=MoveParams(agent_id="agent-2"),
     ),

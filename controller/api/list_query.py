@@ -4,8 +4,18 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
+from controller.core.audit import AuditFilter
 from controller.core.lists import LogPage, OperationFilter, Page
-from releasehand.model import InstanceStatus, Name, Presence, RollbackType, Status
+from releasehand.model import (
+    AuditAction,
+    AuditOutcome,
+    InstanceStatus,
+    Name,
+    Presence,
+    RollbackType,
+    Status,
+    TokenStatus,
+)
 
 from .instants import Instant
 from .query import DEFAULT_LIMIT, Limit, Offset, Query, read_number
@@ -66,6 +76,24 @@ class AgentsQuery(PageQuery):
     name: NamePart | None = Field(
         default=None, description="Only agents with this in their id or in their host's name."
     )
+
+
+class TokensQuery(PageQuery):
+    status: TokenStatus | None = Field(default=None, description="Only tokens of this status.")
+
+
+class AuditQuery(PageQuery):
+    actor: NamePart | None = Field(
+        default=None, description="Only what this caller, agent or account did or tried."
+    )
+    action: AuditAction | None = Field(default=None, description="Only this action.")
+    outcome: AuditOutcome | None = Field(default=None, description="Only this outcome.")
+    since: Instant | None = Field(default=None, description="Only what was recorded at this time or later.")
+    until: Instant | None = Field(default=None, description="Only what was recorded before this time.")
+
+    @property
+    def wanted(self) -> AuditFilter:
+        return AuditFilter(self.actor or "", self.action, self.outcome, self.since, self.until)
 
 
 class EventsQuery(Query):

@@ -37,12 +37,16 @@ Every answer under `/v1` is an envelope `{code, message, data}` whose `code` is 
 `retryable`. Nothing was changed by a refused call. Times are RFC 3339 in UTC. The zero value of an optional
 field, and an empty query parameter, mean its default; unknown fields and parameters are refused. An
 `X-Request-Id` that is sent comes back."""
+_BEARER: Final = """\
+A caller's token. The role that each operation lists is the scope that the token needs there; a token may be
+limited to some services, which limits deploy:read and deploy:write."""
 _TAGS: Final = {
     "deployment": "Put a version on instances.",
     "rollback": "Take instances back to a version.",
     "service": "What runs where.",
     "instance": "What was done to an instance.",
     "agent": "Who looks after instances.",
+    "token": "Who may call, and what was done.",
     "system": "How the controller does.",
 }
 _PATH_EXAMPLES: Final = {
@@ -50,6 +54,7 @@ _PATH_EXAMPLES: Final = {
     "rollback_id": "rollback-12345",
     "service": "user-service",
     "instance_id": "instance-1",
+    "name": "ci",
 }
 _REQUEST_ID_HEADER: Final = {
     "X-Request-Id": {
@@ -99,13 +104,10 @@ def build_document(routes: Sequence[AnyRoute], *, version: str) -> bytes:
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "security": [{"bearer": []}],
         "paths": paths | _plain_paths(),
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A caller's token."}
-            },
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": _BEARER}},
         },
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
@@ -137,8 +139,7 @@ def _operation(route: AnyRoute, queries: dict[str, Any]) -> dict[str, Any]:
         "parameters": list(_parameters(route, queries)),
         "responses": _responses(route),
     }
-    if route.open:
-        operation["security"] = []
+    operation["security"] = [] if route.scope is None else [{"bearer": [route.scope.value]}]
     if route.request_model is not None:
         content: dict[str, Any] = {"schema": {"$ref": REF.format(model=route.request_model.__name__)}}
         if route.example is not None:
@@ -195,7 +196,7 @@ def _bare(schema: dict[str, Any]) -> dict[str, Any]:
 def _responses(route: AnyRoute) -> dict[str, Any]:
     types = [*_ALWAYS, *route.refusals, *(_WITH_BODY if route.request_model else ())]
     if not route.open:
-        types.append(_T.UNAUTHENTICATED)
+        types += [_T.UNAUTHENTICATED, _T.FORBIDDEN]
     by_status: dict[int, list[ErrorType]] = defaultdict(list)
     for error_type in ErrorType:
         if error_type in types:

@@ -1,5 +1,6 @@
-"""How often each caller may call, and each address that shows no token."""
+"""How often each caller may call, and each address that shows no token or one that is not good."""
 
+import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 from math import ceil
@@ -11,8 +12,10 @@ from shared.clock import Clock
 
 from .errors import ApiError
 
-MAX_PEERS: Final = 10_000
-"""Addresses that are remembered; the one not heard for longest is forgotten, with what it has used."""
+MAX_REMEMBERED: Final = 10_000
+"""Callers or addresses; the one not heard for longest is forgotten, with what it has used."""
+IPV6_PREFIX: Final = 64
+"""What one customer of a network has: whoever has one such address has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +27,58 @@ class RateLimits:
 
 
 DEFAULT_LIMITS: Final = RateLimits()
+FAILURE_LIMITS: Final = RateLimits(per_s=1.0, burst=10)
+"""Of one address, for tokens that are not good: guessing is slow."""
+
+
+def peer_group(address: str) -> str:
+    """What is counted as one: an IPv4 address, or the network of an IPv6 one."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
 
 
 class Rates:
-    """For the event loop alone. Callers are as many as there are tokens."""
+    """For the event loop alone."""
 
     def __init__(self, limits: RateLimits, clock: Clock) -> None:
-        self._limits, self._clock = limits, clock
-        self._callers: dict[str, Allowance] = {}
-        self._peers: OrderedDict[str, Allowance] = OrderedDict()
+        self._callers = _Allowances(limits, clock)
+        self._peers = _Allowances(limits, clock)
+        self._failures = _Allowances(FAILURE_LIMITS, clock)
 
     def count_caller(self, caller: str) -> None:
         """A call with a token that is known. Raises ApiError `too_many_requests`."""
-        self._count(self._callers.setdefault(caller, self._new()), f"caller '{caller}'")
+        self._callers.count(caller, f"caller '{caller}'", "calls")
 
     def count_peer(self, address: str) -> None:
-        """A call that shows none, or one that nobody has: guessing is slow. Raises ApiError
-        `too_many_requests`."""
-        allowance = self._peers.pop(address, None) or self._new()
-        self._peers[address] = allowance
-        if len(self._peers) > MAX_PEERS:
-            self._peers.popitem(last=False)
-        self._count(allowance, "this address")
+        """A call of a route that is open to everybody. Raises ApiError `too_many_requests`."""
+        self._peers.count(peer_group(address), "this address", "calls")
 
-    def _new(self) -> Allowance:
-        return Allowance(self._limits.per_s, self._limits.burst, self._clock.monotonic())
+    def count_failure(self, address: str) -> None:
+        """A call that shows no token, or one that is not good. Raises ApiError `too_many_requests`."""
+        self._failures.count(peer_group(address), "this address", "calls without a token that is good")
 
-    def _count(self, allowance: Allowance, who: str) -> None:
-        wait_s = allowance.take(1, self._clock.monotonic())
+
+class _Allowances:
+    def __init__(self, limits: RateLimits, clock: Clock) -> None:
+        self._limits, self._clock = limits, clock
+        self._left: OrderedDict[str, Allowance] = OrderedDict()
+
+    def count(self, who: str, name: str, what: str) -> None:
+        now = self._clock.monotonic()
+        allowance = self._left.pop(who, None) or Allowance(self._limits.per_s, self._limits.burst, now)
+        self._left[who] = allowance
+        if len(self._left) > MAX_REMEMBERED:
+            self._left.popitem(last=False)
+        wait_s = allowance.take(1, now)
         if wait_s > 0:
-            detail = f"cannot serve {who}: it makes more than {self._limits.per_s:g} calls a second"
+            detail = f"cannot serve {name}: it makes more than {self._limits.per_s:g} {what} a second"
             raise ApiError(
                 ErrorType.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(max(1, ceil(wait_s)))}
             )

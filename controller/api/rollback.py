@@ -4,6 +4,7 @@ from typing import Final
 
 from controller.core.written import Written
 from releasehand.model import (
+    AuditAction,
     BatchRollbackParams,
     BatchRollbackResult,
     CancelParams,
@@ -14,9 +15,11 @@ from releasehand.model import (
     OperationKind,
     RollbackResult,
     RollbackStatus,
+    Scope,
 )
 
 from .query import Query, StartQuery, StatusQuery
+from .reach import by_body, by_instance_in_body, by_rollback
 from .routing import NO_BODY, AnyRoute, Call, Route
 from .waiting import read_status
 
@@ -34,7 +37,10 @@ async def rollback_instance(
     if call.query.dry_run:
         return await _foresee(call)
     accepted = await call.deps.store.accept_instance_rollback(
-        call.body, caller=call.caller, idempotency_key=call.idempotency_key
+        call.body,
+        actor=call.actor,
+        idempotency_key=call.idempotency_key,
+        within=call.grant.services,
     )
     call.deps.announce(accepted)
     return accepted.result
@@ -51,7 +57,7 @@ async def rollback_batch(
     if call.query.dry_run:
         return await _foresee(call)
     accepted = await call.deps.store.accept_batch_rollback(
-        call.body, caller=call.caller, idempotency_key=call.idempotency_key
+        call.body, actor=call.actor, idempotency_key=call.idempotency_key
     )
     call.deps.announce(accepted)
     return accepted.result
@@ -60,21 +66,21 @@ async def rollback_batch(
 async def _foresee(
     call: Call[InstanceRollbackParams, StartQuery] | Call[BatchRollbackParams, StartQuery],
 ) -> DryRunResult:
-    return await call.deps.store.foresee(call.body, caller=call.caller, idempotency_key=call.idempotency_key)
+    return await call.deps.store.foresee(
+        call.body, caller=call.caller.name, idempotency_key=call.idempotency_key
+    )
 
 
 async def get_rollback_status(call: Call[None, StatusQuery]) -> Written[RollbackStatus]:
     """Tell how a rollback stands, in total and for each instance.
 
     With `wait` the answer comes when the rollback has ended, at the latest after that time."""
-    return await read_status(
-        call.deps, OperationKind.ROLLBACK, call.name, call.query, call.deps.store.rollback_status
-    )
+    return await read_status(call, OperationKind.ROLLBACK, call.deps.store.rollback_status)
 
 
 async def cancel_rollback(call: Call[CancelParams, Query]) -> CancelResult:
     """Cancel what of a rollback is not past its point of no return; answers as CancelDeployment does."""
-    cancelled = await call.deps.store.cancel(OperationKind.ROLLBACK, call.name, caller=call.caller)
+    cancelled = await call.deps.store.cancel(OperationKind.ROLLBACK, call.name, actor=call.actor)
     call.deps.wake(cancelled.task_ids)
     call.deps.bulletin.publish(OperationKind.ROLLBACK, call.name)
     return cancelled.result
@@ -91,6 +97,9 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         dry_answer=DryRunResult,
         query=StartQuery,
         body=InstanceRollbackParams,
+        scope=Scope.DEPLOY_WRITE,
+        reach=by_instance_in_body,
+        action=AuditAction.ROLL_BACK_INSTANCE,
         takes_idempotency_key=True,
         refusals=(ErrorType.UNKNOWN_INSTANCE, ErrorType.IDEMPOTENCY_KEY_CONFLICT, ErrorType.INSTANCE_BUSY),
         example=InstanceRollbackParams(instance_id="instance-1", target_version="v1.2.2"),
@@ -105,6 +114,9 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         dry_answer=DryRunResult,
         query=StartQuery,
         body=BatchRollbackParams,
+        scope=Scope.DEPLOY_WRITE,
+        reach=by_body,
+        action=AuditAction.ROLL_BACK_BATCH,
         takes_idempotency_key=True,
         refusals=(
             ErrorType.UNKNOWN_SERVICE,
@@ -128,6 +140,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=RollbackStatus,
         query=StatusQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=by_rollback,
         refusals=(ErrorType.UNKNOWN_ROLLBACK,),
     ),
     Route(
@@ -139,6 +153,9 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=CancelResult,
         query=Query,
         body=CancelParams,
+        scope=Scope.DEPLOY_WRITE,
+        reach=by_rollback,
+        action=AuditAction.CANCEL_ROLLBACK,
         body_required=False,
         refusals=(ErrorType.UNKNOWN_ROLLBACK, ErrorType.ALREADY_ENDED),
         example=CancelParams(),

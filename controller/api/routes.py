@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from . import deployment, events, instance, lists, rollback, service, system
+from . import audit, deployment, events, instance, lists, rollback, service, system, token
 from .routing import AnyRoute
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (
@@ -12,5 +12,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
     *instance.ROUTES,
     *events.ROUTES,
     *lists.ROUTES,
+    *token.ROUTES,
+    *audit.ROUTES,
     *system.ROUTES,
 )

@@ -4,11 +4,19 @@ from datetime import datetime
 from typing import Final
 
 from controller.core.written import Written
-from releasehand.model import ErrorType, FieldError, ServiceInstances, ServiceVersions, format_time
+from releasehand.model import (
+    ErrorType,
+    FieldError,
+    Scope,
+    ServiceInstances,
+    ServiceVersions,
+    format_time,
+)
 
 from .deps import ApiDeps
 from .errors import invalid
 from .query import DEFAULT_LIMIT, InstancesQuery, VersionsQuery
+from .reach import by_path
 from .routing import NO_BODY, AnyRoute, Call, Route
 
 
@@ -59,6 +67,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=ServiceVersions,
         query=VersionsQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=by_path,
         refusals=(ErrorType.UNKNOWN_SERVICE,),
     ),
     Route(
@@ -70,6 +80,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=ServiceInstances,
         query=InstancesQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=by_path,
         refusals=(ErrorType.UNKNOWN_SERVICE,),
     ),
 )

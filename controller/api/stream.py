@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -18,7 +18,9 @@ from releasehand.model import ENDED, EndOfLog, OperationKind, ReleaseEvent, Rele
 from shared.logs import get_log
 
 from .deps import ApiDeps
+from .errors import ApiError
 from .middleware import standard_headers
+from .routing import Call
 
 MEDIA_TYPE: Final = "text/event-stream"
 PAGE: Final = 50
@@ -27,6 +29,8 @@ PAUSE_S: Final = 0.2
 """Between two looks for one reader: a busy operation changes many times a second."""
 RECONNECT_MS: Final = 2_000
 KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+AnyCall = Call[Any, Any]
 
 log = get_log(__name__)
 
@@ -57,13 +61,15 @@ def _weight(parameters: list[str]) -> float:
 
 
 async def stream_log(
-    deps: ApiDeps, request: web.Request, kind: OperationKind, operation_id: str, page: LogPage, caller: str
+    call: AnyCall, request: web.Request, kind: OperationKind, page: LogPage
 ) -> web.StreamResponse:
-    """Send the log until the operation has ended, the reader is gone, or the controller stops.
+    """Send the log until the operation has ended, the reader is gone, the caller's token is no longer in
+    force, or the controller stops.
 
     Raises UnknownOperationError, and ApiError when too many streams are open, before anything is sent."""
     page = replace(page, limit=PAGE)
-    with deps.streams.take(caller), deps.bulletin.subscribe(kind, operation_id) as news:
+    deps, operation_id, caller = call.deps, call.name, call.caller
+    with deps.streams.take(caller.name), deps.bulletin.subscribe(kind, operation_id) as news:
         first = await deps.store.release_log(kind, operation_id, page)
         response = web.StreamResponse(headers=standard_headers(request))
         response.content_type = MEDIA_TYPE
@@ -72,11 +78,16 @@ async def stream_log(
         if request.method == "HEAD":
             return response
         try:
-            async with aclosing(_tell(deps, kind, operation_id, page, first, news)) as chunks:
+            async with (
+                deps.leases.hold(caller.token_id),
+                aclosing(_tell(deps, kind, operation_id, page, first, news)) as chunks,
+            ):
                 async for chunk in chunks:
                     await _send(response, chunk, deps.slow_reader_s)
+        except ApiError as exc:  # the reader comes back, and is told then
+            log.info("stream was ended", caller=caller.name, operation_id=operation_id, reason=exc.detail)
         except SlowReaderError:
-            log.warning("slow reader was cut off", caller=caller, operation_id=operation_id)
+            log.warning("slow reader was cut off", caller=caller.name, operation_id=operation_id)
             _cut(request)
         except ConnectionError:
             pass  # the reader went away

@@ -2,10 +2,17 @@
 
 from typing import Final
 
-from releasehand.model import ErrorType, HealthStatus, SystemHealth, SystemStats
+from releasehand.model import (
+    ErrorType,
+    HealthStatus,
+    Scope,
+    SystemHealth,
+    SystemStats,
+)
 
 from .errors import ApiError
 from .query import Query, StatsQuery
+from .reach import everything
 from .routing import NO_BODY, AnyRoute, Call, Route
 
 
@@ -37,8 +44,8 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=SystemHealth,
         query=Query,
         body=NO_BODY,
+        scope=None,
         refusals=(ErrorType.UNHEALTHY,),
-        open=True,
     ),
     Route(
         method="GET",
@@ -49,5 +56,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=SystemStats,
         query=StatsQuery,
         body=NO_BODY,
+        scope=Scope.DEPLOY_READ,
+        reach=everything,
     ),
 )

@@ -10,6 +10,7 @@ from releasehand.model import OPEN, DeployStatus, ErrorType, OperationKind, Roll
 from .deps import ApiDeps
 from .errors import ApiError
 from .query import DEFAULT_LIMIT, StatusQuery, wait_seconds
+from .routing import Call
 
 RECHECK_S: Final = 5.0
 """Rows are read again so often without news: a lost notice costs seconds, never truth (DESIGN «Storage»)."""
@@ -32,24 +33,24 @@ def page_of(query: StatusQuery) -> InstancePage:
 
 
 async def read_status(
-    deps: ApiDeps,
+    call: Call[None, StatusQuery],
     kind: OperationKind,
-    operation_id: str,
-    query: StatusQuery,
     read: Callable[[str, InstancePage], Awaitable[Written[StatusT]]],
 ) -> Written[StatusT]:
-    """The status at the end of the wait. Raises what `read` raises, and ApiError when too many wait already.
+    """The status at the end of the wait. Raises what `read` raises, and ApiError when too many wait already
+    or the caller's token ends meanwhile.
 
     Safe to cancel."""
-    wait_s = wait_seconds(query.wait)
+    deps, wait_s = call.deps, wait_seconds(call.query.wait)
     if wait_s > 0:
         if len(deps.bulletin) - len(deps.streams) >= deps.max_waiters:
             raise ApiError(
                 ErrorType.TOO_MANY_REQUESTS,
                 f"cannot wait: {deps.max_waiters} calls are waiting already; ask without wait, or later",
             )
-        await _wait_for_end(deps, kind, operation_id, wait_s, read)
-    return await read(operation_id, page_of(query))
+        async with deps.leases.hold(call.caller.token_id):
+            await _wait_for_end(deps, kind, call.name, wait_s, read)
+    return await read(call.name, page_of(call.query))
 
 
 async def _wait_for_end(

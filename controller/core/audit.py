@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from releasehand.model import ActorKind, AuditAction, AuditOutcome
+from releasehand.model import ActorKind, AuditAction, AuditOutcome, Request
 
 Objects = Mapping[str, str | int | Sequence[str]]
 """What an action is about, by its own word: `{"deploy_id": "d-1", "instances": ["a", "b"]}`."""
@@ -51,6 +51,25 @@ class AuditFilter:
     outcome: AuditOutcome | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+_TOLD: Final = (
+    *("service", "version", "target_version", "deploy_id", "instance_id", "instances", "force"),
+    *("agent_id", "name", "scopes", "services", "ttl", "host", "max_uses", "reason"),
+)
+"""The fields of bodies that say what a call is about. A package's URL is none of them: its query is a
+credential."""
+
+
+def describe(body: Request | None, **more: str) -> dict[str, str | int | Sequence[str]]:
+    """What a call is about: what its body names, and `more`; what says nothing is left out."""
+    found: dict[str, str | int | Sequence[str]] = {name: value for name, value in more.items() if value}
+    for name in _TOLD:
+        if value := getattr(body, name, None):
+            found[name] = int(value) if isinstance(value, bool) else value
+    if isinstance(instances := found.get("instances"), list):
+        found["instance_count"] = len(instances)
+    return found
 
 
 def bounded(objects: Objects) -> dict[str, str | int | list[str]]:

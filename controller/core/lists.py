@@ -1,4 +1,6 @@
-"""What a list is asked for: which page, and what is let through. "" and None let everything through."""
+"""What a list is asked for: which page, and what is let through. "" and None let everything through.
+
+`within` are the services of a caller that is limited to some; empty: all."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +23,7 @@ class OperationFilter:
     since: datetime | None = None
     until: datetime | None = None
     rollback_type: RollbackType | None = None
+    within: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +32,17 @@ class InstanceFilter:
     agent_id: str = ""
     status: InstanceStatus | None = None
     version: str = ""
+    within: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class AgentFilter:
-    """`name` is a part of the agent's id or of its host's name, in capitals or not."""
+    """`name` is a part of the agent's id or of its host's name, in capitals or not. With `within`, an agent
+    without an instance of those services is left out, and no other instance of it counts."""
 
     status: Presence | None = None
     name: str = ""
+    within: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,10 @@ class RefusalError(ReleasehandError):
     """A call that cannot be carried out as asked."""
 
 
+class ForbiddenError(RefusalError):
+    """The caller may not do this. The text tells nothing of what there is."""
+
+
 class UnknownServiceError(RefusalError):
     def __init__(self, service: str) -> None:
         self.service = service

@@ -101,10 +101,6 @@ def judge(expires_at: datetime | None, revoked_at: datetime | None, now: datetim
     return TokenStatus.EXPIRED if expires_at is not None and expires_at <= now else TokenStatus.IN_FORCE
 
 
-class ForbiddenError(RefusalError):
-    """The caller may not do this. The text tells nothing of what there is."""
-
-
 class UnknownTokenError(RefusalError):
     def __init__(self, name: str) -> None:
         self.name = name

@@ -5,17 +5,18 @@ from datetime import datetime
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.core.audit import Actor, AuditEntry
 from controller.core.refusals import AlreadyEndedError
 from controller.core.task import cancel
-from releasehand.model import ENDED, EventKind, OperationKind, Status
+from releasehand.model import ENDED, AuditAction, EventKind, OperationKind, Status
 
-from . import events, moves, tasks
+from . import audit, events, moves, tasks
 from .operations import find
 from .tables import OPERATION, TASK
 
 
 async def cancel_operation(
-    conn: AsyncConnection, kind: OperationKind, operation_id: str, now: datetime
+    conn: AsyncConnection, kind: OperationKind, operation_id: str, actor: Actor, now: datetime
 ) -> tuple[Status, datetime, list[int]]:
     """Ask every open task of an operation for its end: the status then, when the first cancel was recorded,
     and the tasks whose agents have to be told.
@@ -34,5 +35,9 @@ async def cancel_operation(
     asked = events.of_operation(operation.id, EventKind.CANCEL_ASKED, now)
     await events.append(conn, [asked])
     changed = await moves.apply(conn, changes, now)
+    is_deployment = kind is OperationKind.DEPLOYMENT
+    action = AuditAction.CANCEL_DEPLOYMENT if is_deployment else AuditAction.CANCEL_ROLLBACK
+    objects = {"deploy_id" if is_deployment else "rollback_id": operation_id, "service": operation.service}
+    await audit.record(conn, AuditEntry(now, actor, action, objects=objects))
     status = (await find(conn, kind, operation_id)).status
     return Status(status), now, [c.move.after.id for c in changes if c.move.after.is_open] + changed.woken

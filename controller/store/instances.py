@@ -94,6 +94,12 @@ def _listed(*columns: Any) -> Select[Any]:
     return select(*columns).select_from(joined).where(INSTANCE.c.retired_at.is_(None))
 
 
+async def find_service(conn: AsyncConnection, instance_id: str) -> str | None:
+    """The service that an instance is of, retired or not; None if there is no such instance."""
+    wanted = select(INSTANCE.c.service).where(INSTANCE.c.instance_id == instance_id)
+    return (await conn.execute(wanted)).scalar_one_or_none()
+
+
 async def read_versions(
     conn: AsyncConnection, service: str, *, include_stopped: bool, now: datetime
 ) -> Written[ServiceVersions]:

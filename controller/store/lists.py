@@ -68,6 +68,8 @@ async def _read_operations(
     conditions: Conditions = [OPERATION.c.kind == kind]
     if wanted.service:
         conditions.append(OPERATION.c.service == wanted.service)
+    if wanted.within:
+        conditions.append(OPERATION.c.service.in_(wanted.within))
     if wanted.status is not None:
         conditions.append(OPERATION.c.status == wanted.status)
     if wanted.since is not None:
@@ -83,11 +85,15 @@ async def _read_operations(
     return await _rows(conn, newest_first, page), total
 
 
-async def read_services(conn: AsyncConnection, name: str, page: Page) -> ServiceList:
+async def read_services(
+    conn: AsyncConnection, name: str, page: Page, within: frozenset[str] = frozenset()
+) -> ServiceList:
     """By name; `name` is a part of it, in capitals or not."""
     conditions: Conditions = [_LISTED]
     if name:
         conditions.append(_has_part(INSTANCE.c.service, name))
+    if within:
+        conditions.append(INSTANCE.c.service.in_(within))
     distinct = func.count(INSTANCE.c.service.distinct())
     total = await _count(conn, select(distinct).where(*conditions))
     counted = [_count_of(status).label(status.value) for status in InstanceStatus]
@@ -130,6 +136,8 @@ async def read_instances(conn: AsyncConnection, wanted: InstanceFilter, page: Pa
     conditions: Conditions = [_LISTED]
     if wanted.service:
         conditions.append(INSTANCE.c.service == wanted.service)
+    if wanted.within:
+        conditions.append(INSTANCE.c.service.in_(wanted.within))
     if wanted.agent_id:
         conditions.append(INSTANCE.c.agent_id == wanted.agent_id)
     if wanted.status is not None:
@@ -151,8 +159,12 @@ async def read_agents(conn: AsyncConnection, wanted: AgentFilter, page: Page) ->
         conditions.append(AGENT.c.presence == wanted.status)
     if wanted.name:
         conditions.append(or_(_has_part(AGENT.c.agent_id, wanted.name), _has_part(AGENT.c.host, wanted.name)))
+    of_agent = [INSTANCE.c.agent_id == AGENT.c.agent_id, _LISTED]
+    if wanted.within:
+        of_agent.append(INSTANCE.c.service.in_(wanted.within))
+        conditions.append(select(INSTANCE.c.instance_id).where(*of_agent).correlate(AGENT).exists())
     total = await _count(conn, select(func.count()).select_from(AGENT).where(*conditions))
-    mine = select(func.count()).where(INSTANCE.c.agent_id == AGENT.c.agent_id, _LISTED)
+    mine = select(func.count()).where(*of_agent)
     statement = select(
         AGENT.c.agent_id,
         AGENT.c.host,

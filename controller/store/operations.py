@@ -74,6 +74,12 @@ async def find(conn: AsyncConnection, kind: OperationKind, operation_id: str) ->
     return row
 
 
+async def find_service(conn: AsyncConnection, kind: OperationKind, operation_id: str) -> str | None:
+    """The service that an operation is of; None if there is no such operation."""
+    wanted = (OPERATION.c.kind == kind, OPERATION.c.operation_id == operation_id)
+    return (await conn.execute(select(OPERATION.c.service).where(*wanted))).scalar_one_or_none()
+
+
 async def settle(conn: AsyncConnection, operations: Iterable[int], now: datetime) -> list[OperationName]:
     """Bring the status of operations whose tasks moved in line with their tasks; the names of all of them.
 

@@ -16,7 +16,10 @@ from controller.core.acceptance import (
     order_rollback,
     retry_failed,
 )
+from controller.core.audit import Actor, AuditEntry, Objects, describe
+from controller.core.refusals import ForbiddenError
 from releasehand.model import (
+    AuditAction,
     BatchRollbackParams,
     BatchRollbackResult,
     CancelResult,
@@ -32,19 +35,27 @@ from releasehand.model import (
     Status,
 )
 
-from . import acceptance, cancellation, forecast, moves, operations, ownership
+from . import acceptance, audit, cancellation, forecast, moves, operations, ownership
 from .transactions import Transactions
+
+A = AuditAction
 
 
 class Orders(Transactions):
     """Each is one transaction, recorded on return."""
 
-    async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
+    async def accept_deployment(self, params: DeployParams, *, actor: Actor) -> Accepted[DeployResult]:
         """All of it is recorded on return, or a RefusalError says why none of it is."""
-        return _deploy_result(await self._accept(order_deployment(params), caller, None))
+        row = await self._write(
+            lambda conn, now: self._start(
+                conn, order_deployment(params), actor, A.START_DEPLOYMENT, describe(params), now
+            ),
+            "accept",
+        )
+        return _deploy_result(row)
 
     async def accept_retry(
-        self, deploy_id: str, params: RetryFailedParams, *, caller: str
+        self, deploy_id: str, params: RetryFailedParams, *, actor: Actor
     ) -> Accepted[DeployResult]:
         """Deploy again to the instances on which `deploy_id` failed; else as a deployment."""
 
@@ -52,25 +63,29 @@ class Orders(Transactions):
             past = await operations.read_past(conn, deploy_id)
             wanted = retry_failed(past, params)
             order = replace(order_deployment(wanted), query_row=past.query_row)
-            return await acceptance.accept(
-                conn, order, caller=caller, idempotency_key=None, now=now, keyring=self._keyring
-            )
+            return await self._start(conn, order, actor, A.RETRY_FAILED, describe(wanted, of=deploy_id), now)
 
         return _deploy_result(await self._write(accept, "retry"))
 
     async def accept_instance_rollback(
-        self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
+        self,
+        params: InstanceRollbackParams,
+        *,
+        actor: Actor,
+        idempotency_key: str | None,
+        within: frozenset[str] = frozenset(),
     ) -> Accepted[RollbackResult]:
-        """All of it is recorded on return, or a RefusalError says why none of it is."""
-        row = await self._accept(order_rollback(params, _new_rollback_id()), caller, idempotency_key)
+        """All of it is recorded on return, or a RefusalError says why none of it is: ForbiddenError where the
+        instance is of none of the services `within`, if any are named."""
+        row = await self._roll_back(params, A.ROLL_BACK_INSTANCE, actor, idempotency_key, within)
         result = RollbackResult(instance_id=params.instance_id, **_rollback_fields(row.operation))
         return Accepted(result, row.task_ids, row.repeated, row.changed)
 
     async def accept_batch_rollback(
-        self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
+        self, params: BatchRollbackParams, *, actor: Actor, idempotency_key: str | None
     ) -> Accepted[BatchRollbackResult]:
         """All of it is recorded on return, or a RefusalError says why none of it is."""
-        row = await self._accept(order_rollback(params, _new_rollback_id()), caller, idempotency_key)
+        row = await self._roll_back(params, A.ROLL_BACK_BATCH, actor, idempotency_key)
         result = BatchRollbackResult(
             service=row.operation.service,
             instances=params.instances,
@@ -78,6 +93,25 @@ class Orders(Transactions):
             **_rollback_fields(row.operation),
         )
         return Accepted(result, row.task_ids, row.repeated, row.changed)
+
+    async def _roll_back(
+        self,
+        params: InstanceRollbackParams | BatchRollbackParams,
+        action: AuditAction,
+        actor: Actor,
+        idempotency_key: str | None,
+        within: frozenset[str] = frozenset(),
+    ) -> acceptance.AcceptedRow:
+        async def accept(conn: AsyncConnection, now: datetime) -> acceptance.AcceptedRow:
+            order = order_rollback(params, rollback_id)
+            row = await self._start(conn, order, actor, action, objects, now, idempotency_key=idempotency_key)
+            if within and row.operation.service not in within:  # asked again here: an instance may change
+                raise ForbiddenError("cannot roll back this instance: it is of a service beyond the caller's")
+            return row
+
+        rollback_id = _new_rollback_id()
+        objects = describe(params, rollback_id=rollback_id)
+        return await self._write(accept, "accept")
 
     async def foresee(
         self,
@@ -94,39 +128,53 @@ class Orders(Transactions):
             )
         )
 
-    async def _accept(self, order: Order, caller: str, idempotency_key: str | None) -> acceptance.AcceptedRow:
-        return await self._write(
-            lambda conn, now: acceptance.accept(
-                conn,
-                order,
-                caller=caller,
-                idempotency_key=idempotency_key,
-                now=now,
-                keyring=self._keyring,
-            ),
-            "accept",
+    async def _start(
+        self,
+        conn: AsyncConnection,
+        order: Order,
+        actor: Actor,
+        action: AuditAction,
+        objects: Objects,
+        now: datetime,
+        *,
+        idempotency_key: str | None = None,
+    ) -> acceptance.AcceptedRow:
+        """Accept and record who asked for it; a repeated call changes nothing and is not recorded again."""
+        row = await acceptance.accept(
+            conn,
+            order,
+            caller=actor.name,
+            idempotency_key=idempotency_key,
+            now=now,
+            keyring=self._keyring,
         )
+        if not row.repeated:
+            entry = AuditEntry(now, actor, action, objects={"service": row.operation.service, **objects})
+            await audit.record(conn, entry)
+        return row
 
-    async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
+    async def cancel(self, kind: OperationKind, operation_id: str, *, actor: Actor) -> Cancelled:
         """Recorded on return. Raises UnknownOperationError, AlreadyEndedError."""
         status, cancelled_at, task_ids = await self._write(
-            lambda conn, now: cancellation.cancel_operation(conn, kind, operation_id, now), "cancel"
+            lambda conn, now: cancellation.cancel_operation(conn, kind, operation_id, actor, now), "cancel"
         )
         name = "deploy_id" if kind is OperationKind.DEPLOYMENT else "rollback_id"
         return Cancelled(
             CancelResult(**{name: operation_id}, status=status, cancelled_at=cancelled_at), task_ids
         )
 
-    async def retire_instance(self, instance_id: str) -> tuple[RetireResult, moves.Changed]:
+    async def retire_instance(self, instance_id: str, *, actor: Actor) -> tuple[RetireResult, moves.Changed]:
         """Out of lists and figures on return; a repeated call answers the first. Raises
         UnknownInstanceError."""
-        return await self._write(lambda conn, now: ownership.retire_by_hand(conn, instance_id, now), "retire")
+        return await self._write(
+            lambda conn, now: ownership.retire_by_hand(conn, instance_id, actor, now), "retire"
+        )
 
-    async def move_instance(self, instance_id: str, agent_id: str) -> tuple[MoveResult, str]:
+    async def move_instance(self, instance_id: str, agent_id: str, *, actor: Actor) -> tuple[MoveResult, str]:
         """The new owner's on return; and the agent whose it was. Raises UnknownInstanceError,
         UnknownAgentError, InstanceBusyError."""
         return await self._write(
-            lambda conn, now: ownership.move(conn, instance_id, agent_id, now), "hand-over"
+            lambda conn, now: ownership.move(conn, instance_id, agent_id, actor, now), "hand-over"
         )
 
 

@@ -7,21 +7,25 @@ from sqlalchemy import Update, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.core.audit import Actor, AuditEntry
 from controller.core.refusals import InstanceBusyError, UnknownAgentError, UnknownInstanceError
-from releasehand.model import MoveResult, RetireResult
+from releasehand.model import AuditAction, MoveResult, RetireResult
 
-from . import acceptance, claims, events, moves, tasks
+from . import acceptance, audit, claims, events, moves, tasks
 from .tables import AGENT, INSTANCE, TASK
 
 
 async def retire_by_hand(
-    conn: AsyncConnection, instance_id: str, now: datetime
+    conn: AsyncConnection, instance_id: str, actor: Actor, now: datetime
 ) -> tuple[RetireResult, moves.Changed]:
     """Retire an instance; of one that is retired, nothing changes but that any agent may have it.
 
     Raises UnknownInstanceError."""
     row = await _find(conn, instance_id)
     changed = moves.Changed()
+    if row.retired_at is None or row.moved_at is not None:
+        objects = {"instance_id": instance_id, "service": row.service, "agent_id": row.agent_id}
+        await audit.record(conn, AuditEntry(now, actor, AuditAction.RETIRE_INSTANCE, objects=objects))
     if row.retired_at is None:
         changed = await claims.retire(conn, [instance_id], now, why="the instance was retired by hand")
         said = events.of_agent(
@@ -40,7 +44,7 @@ async def retire_by_hand(
 
 
 async def move(
-    conn: AsyncConnection, instance_id: str, agent_id: str, now: datetime
+    conn: AsyncConnection, instance_id: str, agent_id: str, actor: Actor, now: datetime
 ) -> tuple[MoveResult, str]:
     """Make an instance another agent's, and retire it until that one lists it; the agent whose it was.
 
@@ -68,6 +72,9 @@ async def move(
             agent_id, "instance_moved", now, instance_id=instance_id, message=f"from agent '{row.agent_id}'"
         )
         await events.append(conn, [said])
+        objects = {"instance_id": instance_id, "service": row.service, "agent_id": agent_id}
+        objects |= {"from": row.agent_id}
+        await audit.record(conn, AuditEntry(now, actor, AuditAction.MOVE_INSTANCE, objects=objects))
     result = MoveResult(instance_id=instance_id, service=row.service, agent_id=agent_id, moved_at=moved_at)
     return result, row.agent_id
 

@@ -38,6 +38,14 @@ class Views(Transactions):
         """Raises UnknownOperationError."""
         return await self._read(lambda conn: operations.read_rollback(conn, rollback_id, page))
 
+    async def find_service(self, kind: OperationKind, operation_id: str) -> str | None:
+        """The service that an operation is of; None if there is no such operation."""
+        return await self._read(lambda conn: operations.find_service(conn, kind, operation_id))
+
+    async def find_service_of_instance(self, instance_id: str) -> str | None:
+        """The service that an instance is of, retired or not; None if there is no such instance."""
+        return await self._read(lambda conn: instances.find_service(conn, instance_id))
+
     async def service_versions(self, service: str, *, include_stopped: bool) -> Written[ServiceVersions]:
         """Raises UnknownServiceError."""
         return await self._read(
@@ -76,9 +84,9 @@ class Views(Transactions):
         """Newest first."""
         return await self._read(lambda conn: lists.read_rollbacks(conn, wanted, page))
 
-    async def list_services(self, name: str, page: Page) -> ServiceList:
+    async def list_services(self, name: str, page: Page, within: frozenset[str] = frozenset()) -> ServiceList:
         """By name; `name` is a part of it."""
-        return await self._read(lambda conn: lists.read_services(conn, name, page))
+        return await self._read(lambda conn: lists.read_services(conn, name, page, within))
 
     async def list_instances(self, wanted: InstanceFilter, page: Page) -> InstanceList:
         """By id."""

@@ -40,6 +40,10 @@ BEYOND: Final[dict[str, tuple[str, str]]] = {
     "ListServices": ("GET", "/v1/service"),
     "ListInstances": ("GET", "/v1/instance"),
     "ListAgents": ("GET", "/v1/agent"),
+    "CreateToken": ("POST", "/v1/token"),
+    "ListTokens": ("GET", "/v1/token"),
+    "RevokeToken": ("DELETE", "/v1/token/{name}"),
+    "ListAudit": ("GET", "/v1/audit"),
 }
 """What is served beside the functions of both documents."""
 """The documents describe Go functions; only the version history has a URL of its own there."""

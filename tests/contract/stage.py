@@ -26,6 +26,8 @@ BEARER: Final = {"Authorization": f"Bearer {TOKEN}"}
 PATIENCE_S: Final = 30.0
 LIVELY: Final = {("agent", "last_heartbeat_at"), ("instance", "updated_at")}
 """Columns that heartbeats move while nobody calls."""
+RECORDED: Final = "audit"
+"""The table that tells of refused calls too."""
 
 ResultT = TypeVar("ResultT")
 
@@ -119,7 +121,7 @@ class Stage:
             await self.unlink(agent_id)
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every row of every table, without what heartbeats move."""
+        """Every row of every table, without what heartbeats move and what refused calls leave."""
         with closing(self._open()) as database:
             if not self._columns:
                 self._columns = _find_columns(database)
@@ -141,6 +143,8 @@ def _find_columns(database: sqlite3.Connection) -> dict[str, str]:
     """By table, the columns that only a call or a report changes."""
     found: dict[str, str] = {}
     for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        if table == RECORDED:
+            continue
         columns = database.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
         found[table] = ", ".join(f'"{name}"' for (name,) in columns if (table, name) not in LIVELY)
     return found

@@ -15,6 +15,10 @@ class FakeLists:
 
     def _note(self, *call: object) -> None:
         self.calls.append(call)
+        self._answer()
+
+    def _answer(self) -> None:
+        """For what goes on around calls, and is not noted as one."""
         if self.raises is not None:
             raise self.raises
 
@@ -26,8 +30,8 @@ class FakeLists:
         self._note("list_rollbacks", wanted, page)
         return RollbackList(rollbacks=[], total=0, limit=page.limit, offset=page.offset)
 
-    async def list_services(self, name: str, page: Page) -> ServiceList:
-        self._note("list_services", name, page)
+    async def list_services(self, name: str, page: Page, within: frozenset[str]) -> ServiceList:
+        self._note("list_services", name, page, within)
         return ServiceList(services=[], total=0, limit=page.limit, offset=page.offset)
 
     async def list_instances(self, wanted: InstanceFilter, page: Page) -> InstanceList:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from controller.api import ApiDeps, RateLimits, make_api
+from controller.api import ApiDeps, Leases, RateLimits, Uses, make_api
 from controller.api.places import Places
 from controller.bulletin import Bulletin
 from controller.store import Changed
@@ -66,6 +66,10 @@ class ApiServer:
     told: list[Changed] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.leases = Leases(self.store, self.clock)
+        self.uses = Uses(self.store, self.clock)
+
     def wake(self, task_ids: Sequence[int]) -> None:
         self.woken.append(list(task_ids))
 
@@ -81,6 +85,8 @@ class ApiServer:
             bulletin=self.bulletin,
             health=self.tell_health,
             tokens={"scheduler": TOKEN, "operator": "a-token-of-the-operator"},
+            leases=self.leases,
+            uses=self.uses,
             clock=self.clock,
             version="0.1.0",
             max_waiters=self.max_waiters,

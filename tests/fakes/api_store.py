@@ -17,6 +17,7 @@ from controller.core.acceptance import (
     order_rollback,
     retry_failed,
 )
+from controller.core.audit import Actor
 from controller.core.destination import choose_releases, choose_targets
 from controller.core.forecast import Candidate, Situation, foresee
 from controller.core.lists import LogPage
@@ -69,14 +70,14 @@ from releasehand.model import (
 )
 from shared.frames import Active, Kept
 from shared.source import Holding
-from tests.fakes.api_lists import FakeLists
+from tests.fakes.api_access import FakeAccess
 from tests.fakes.api_operation import NOON, Operation, Params, progress_of, tasks_of, write
 
 ResultT = TypeVar("ResultT")
 
 
 @dataclass
-class FakeStore(FakeLists):
+class FakeStore(FakeAccess):
     """Has one service, `user-service`, with `instance-1` to `instance-3` on v1.0.0. `raises` is raised by
     each call."""
 
@@ -90,7 +91,7 @@ class FakeStore(FakeLists):
     def end(self, kind: OperationKind, operation_id: str, status: Status = Status.COMPLETED) -> None:
         self.operations[kind, operation_id].status = status
 
-    async def accept_deployment(self, params: DeployParams, *, caller: str) -> Accepted[DeployResult]:
+    async def accept_deployment(self, params: DeployParams, *, actor: Actor) -> Accepted[DeployResult]:
         self._note("accept_deployment", params)
         known = self.operations.get((OperationKind.DEPLOYMENT, params.deploy_id))
         if known is not None:
@@ -107,7 +108,7 @@ class FakeStore(FakeLists):
                 params.service,
                 params.version,
                 params.instances,
-                caller,
+                actor.name,
             )
         result = DeployResult(
             deploy_id=params.deploy_id,
@@ -120,7 +121,7 @@ class FakeStore(FakeLists):
         return self._accepted(known, result)
 
     async def accept_retry(
-        self, deploy_id: str, params: RetryFailedParams, *, caller: str
+        self, deploy_id: str, params: RetryFailedParams, *, actor: Actor
     ) -> Accepted[DeployResult]:
         """All or none of a deployment's instances have failed."""
         self._note("accept_retry", deploy_id, params)
@@ -138,16 +139,21 @@ class FakeStore(FakeLists):
             retries=known.params.retry_count,
             failed=known.instances if known.status is Status.FAILED else [],
         )
-        return await self.accept_deployment(retry_failed(past, params), caller=caller)
+        return await self.accept_deployment(retry_failed(past, params), actor=actor)
 
     async def accept_instance_rollback(
-        self, params: InstanceRollbackParams, *, caller: str, idempotency_key: str | None
+        self,
+        params: InstanceRollbackParams,
+        *,
+        actor: Actor,
+        idempotency_key: str | None,
+        within: frozenset[str] = frozenset(),
     ) -> Accepted[RollbackResult]:
         self._note("accept_instance_rollback", params, idempotency_key)
         service = next((name for name, has in self.services.items() if params.instance_id in has), None)
         if service is None:
             raise UnknownInstanceError([params.instance_id])
-        rollback = self._rollback(params, service, [params.instance_id], caller, idempotency_key)
+        rollback = self._rollback(params, service, [params.instance_id], actor.name, idempotency_key)
         result = RollbackResult(
             rollback_id=rollback.operation_id,
             instance_id=params.instance_id,
@@ -158,11 +164,11 @@ class FakeStore(FakeLists):
         return self._accepted(rollback, result)
 
     async def accept_batch_rollback(
-        self, params: BatchRollbackParams, *, caller: str, idempotency_key: str | None
+        self, params: BatchRollbackParams, *, actor: Actor, idempotency_key: str | None
     ) -> Accepted[BatchRollbackResult]:
         self._note("accept_batch_rollback", params, idempotency_key)
         self._check(params.service, params.instances)
-        rollback = self._rollback(params, params.service, params.instances, caller, idempotency_key)
+        rollback = self._rollback(params, params.service, params.instances, actor.name, idempotency_key)
         result = BatchRollbackResult(
             rollback_id=rollback.operation_id,
             service=params.service,
@@ -192,8 +198,8 @@ class FakeStore(FakeLists):
         )
         return foresee(order, situation)
 
-    async def cancel(self, kind: OperationKind, operation_id: str, *, caller: str) -> Cancelled:
-        self._note("cancel", kind, operation_id, caller)
+    async def cancel(self, kind: OperationKind, operation_id: str, *, actor: Actor) -> Cancelled:
+        self._note("cancel", kind, operation_id, actor.name)
         operation = self._find(kind, operation_id)
         if operation.cancelled_at is None:
             if operation.status in ENDED:
@@ -295,13 +301,13 @@ class FakeStore(FakeLists):
         page = [entry][offset : offset + limit]
         return VersionHistory(instance_id=instance_id, service=service, history=page, total=1)
 
-    async def retire_instance(self, instance_id: str) -> tuple[RetireResult, Changed]:
+    async def retire_instance(self, instance_id: str, *, actor: Actor) -> tuple[RetireResult, Changed]:
         self._note("retire_instance", instance_id)
         service = self._service_of(instance_id)
         result = RetireResult(instance_id=instance_id, service=service, agent_id="agent-1", retired_at=NOON)
         return result, Changed()
 
-    async def move_instance(self, instance_id: str, agent_id: str) -> tuple[MoveResult, str]:
+    async def move_instance(self, instance_id: str, agent_id: str, *, actor: Actor) -> tuple[MoveResult, str]:
         """All of them are agent-1's."""
         self._note("move_instance", instance_id, agent_id)
         service = self._service_of(instance_id)
@@ -317,6 +323,15 @@ class FakeStore(FakeLists):
             if instance_id in instances:
                 return service
         raise UnknownInstanceError([instance_id])
+
+    async def find_service(self, kind: OperationKind, operation_id: str) -> str | None:
+        self._answer()
+        known = self.operations.get((kind, operation_id))
+        return known.service if known else None
+
+    async def find_service_of_instance(self, instance_id: str) -> str | None:
+        self._answer()
+        return next((name for name, has in self.services.items() if instance_id in has), None)
 
     async def service_versions_at(
         self, service: str, at: datetime, *, include_stopped: bool

@@ -9,11 +9,13 @@ from sqlalchemy import Engine, Select, Table, event, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.acceptance import WHOLE, Accepted
+from controller.core.audit import Actor
 from controller.core.plan import SendAgain, SendCancel, Start, Surroundings, Wait, plan
 from controller.core.task import Task
 from controller.store import Batch, Changed, Greeting, Recorded, Store, open_store
 from controller.store.engine import Database
 from releasehand.model import (
+    ActorKind,
     BatchRollbackParams,
     BatchRollbackResult,
     DeployParams,
@@ -34,6 +36,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.keys import KEYRING
 
 CALLER = "scheduler"
+ACTOR = Actor(CALLER, ActorKind.CALLER, "192.0.2.7", "request-1")
 FULL = [Outcome.OK] * 7
 """Every phase of an attempt that downloads, to its good end."""
 
@@ -161,21 +164,21 @@ class Ledger:
         self, version: str, instances: Sequence[str], deploy_id: str = "", **said: Any
     ) -> Accepted[DeployResult]:
         return await self.store.accept_deployment(
-            deployment(version, instances, deploy_id, **said), caller=CALLER
+            deployment(version, instances, deploy_id, **said), actor=ACTOR
         )
 
     async def roll_back(
         self, instance_id: str, version: str, key: str | None = None, **said: Any
     ) -> Accepted[RollbackResult]:
         params = InstanceRollbackParams(instance_id=instance_id, target_version=version, **said)
-        return await self.store.accept_instance_rollback(params, caller=CALLER, idempotency_key=key)
+        return await self.store.accept_instance_rollback(params, actor=ACTOR, idempotency_key=key)
 
     async def roll_back_batch(
         self, version: str, instances: Sequence[str], key: str | None = None, **said: Any
     ) -> Accepted[BatchRollbackResult]:
         values = {"service": "user"} | said
         params = BatchRollbackParams(target_version=version, instances=list(instances), **values)
-        return await self.store.accept_batch_rollback(params, caller=CALLER, idempotency_key=key)
+        return await self.store.accept_batch_rollback(params, actor=ACTOR, idempotency_key=key)
 
     async def dispatch(self, task_ids: Iterable[int], *, connected: bool = True) -> list[Task]:
         """What the dispatcher would do; the tasks afterwards."""
@@ -220,7 +223,7 @@ class Ledger:
         return next(one for one in status.instances if one.instance_id == instance_id)
 
     async def cancel(self, deploy_id: str) -> Any:
-        return await self.store.cancel(OperationKind.DEPLOYMENT, deploy_id, caller=CALLER)
+        return await self.store.cancel(OperationKind.DEPLOYMENT, deploy_id, actor=ACTOR)
 
     async def expire_after(self, seconds: float) -> Changed:
         self.clock.advance(seconds)

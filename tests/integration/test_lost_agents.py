@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from controller.hub.hub import reconnect_window_s
 from releasehand.model import DeployParams, OperationKind
-from tests.simulation.fleet import CALLER, Fleet, simulated_fleet
+from tests.simulation.fleet import ACTOR, Fleet, simulated_fleet
 from tests.simulation.host import SERVICE, url_of
 
 HOSTS = {f"h{number}": (f"i{number}",) for number in range(30)}
@@ -45,7 +45,7 @@ async def deploy(fleet: Fleet, name: str, instances: list[str]) -> None:
         deploy_id=name,
         timeout=600,
     )
-    accepted = await fleet.call(lambda store: store.accept_deployment(params, caller=CALLER))
+    accepted = await fleet.call(lambda store: store.accept_deployment(params, actor=ACTOR))
     assert accepted is not None
     fleet.controller.wake(accepted.task_ids)
 
@@ -139,7 +139,7 @@ def test_a_cancel_is_answered_at_once_and_keeps_a_host_that_is_away_from_ever_st
         await fleet.pass_time(2)  # sent, as the controller believes
         asked_at = fleet.clock.monotonic()
         cancelled = await fleet.call(
-            lambda store: store.cancel(OperationKind.DEPLOYMENT, "cancelled", caller=CALLER)
+            lambda store: store.cancel(OperationKind.DEPLOYMENT, "cancelled", actor=ACTOR)
         )
         assert cancelled is not None
         assert fleet.clock.monotonic() - asked_at < 1

@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from controller.core.audit import Actor
 from controller.store import Store, open_store
-from releasehand.model import DeployParams, OperationKind, ServiceState
+from releasehand.model import ActorKind, DeployParams, OperationKind, ServiceState
 from shared.clock import SystemClock
 from shared.frames import Active, Hello, InstanceState
 from tests.fakes.keys import KEYRING
 from tests.faults.forks import serve
 
 CALLERS: Final = 6
+ACTOR: Final = Actor("scheduler", ActorKind.CALLER)
 _SERVICE: Final = "user"
 
 
@@ -58,7 +60,7 @@ async def work(url: str, answers: Path, name: str) -> None:
                 deploy_id = f"{name}-{number}-{count}"
                 await _deploy(store, f"{name}-{number}", deploy_id)
                 file.write(f"{deploy_id} pending\n")
-                await store.cancel(OperationKind.DEPLOYMENT, deploy_id, caller="scheduler")
+                await store.cancel(OperationKind.DEPLOYMENT, deploy_id, actor=ACTOR)
                 file.write(f"{deploy_id} cancelled\n")
 
         async with asyncio.TaskGroup() as group:
@@ -74,7 +76,7 @@ async def _deploy(store: Store, instance: str, deploy_id: str) -> None:
         package_url="https://packages.example.com/v1.tar.gz",
         deploy_id=deploy_id,
     )
-    await store.accept_deployment(params, caller="scheduler")
+    await store.accept_deployment(params, actor=ACTOR)
 
 
 if __name__ == "__main__":

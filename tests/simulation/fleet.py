@@ -11,9 +11,10 @@ from random import Random
 from typing import Final, TypeVar
 
 from agent.uplink import OPEN_TIMEOUT_S
+from controller.core.audit import Actor
 from controller.core.refusals import StoreUnavailableError
 from controller.store import Batch, Store
-from releasehand.model import Phase, TaskResult
+from releasehand.model import ActorKind, Phase, TaskResult
 from shared.attempt import Outcome
 from shared.frames import Active, AttemptEnd, Move
 from tests.simulation.controller import ControllerGoneError, Faults, SimulatedController
@@ -24,7 +25,7 @@ from tests.simulation.wire import Connection, Socket, Weather
 
 T = TypeVar("T")
 
-CALLER: Final = "scheduler"
+ACTOR: Final = Actor("scheduler", ActorKind.CALLER)
 HANDSHAKE_S: Final = (0.0, 1.0, 3.0, 7.0)
 """When Linux sends the first packet of a connection that nobody answers."""
 _MEMORY: Final = Path("/dev/shm")

@@ -24,7 +24,7 @@ from releasehand.model import (
     OperationKind,
 )
 from tests.simulation.bugs import noticed_bugs
-from tests.simulation.fleet import CALLER, simulated_fleet
+from tests.simulation.fleet import ACTOR, simulated_fleet
 from tests.simulation.host import BOUND_S, KINDS, SERVICE, digest_of, url_of
 from tests.simulation.invariants import Memory, Promise, find_differences, find_gaps_in_log, find_violations
 
@@ -177,7 +177,7 @@ class FleetMachine(RuleBasedStateMachine):
     async def _deploy(self, params: DeployParams) -> None:
         known = params.deploy_id in self.memory.promises
         try:
-            accepted = await self.fleet.call(lambda store: store.accept_deployment(params, caller=CALLER))
+            accepted = await self.fleet.call(lambda store: store.accept_deployment(params, actor=ACTOR))
         except REFUSED:
             _hold([f"{params.deploy_id} was accepted and is now refused"] if known else [])
             return
@@ -188,7 +188,7 @@ class FleetMachine(RuleBasedStateMachine):
     async def _deploy_otherwise(self, params: DeployParams) -> None:
         told = ""
         try:
-            if await self.fleet.call(lambda store: store.accept_deployment(params, caller=CALLER)) is None:
+            if await self.fleet.call(lambda store: store.accept_deployment(params, actor=ACTOR)) is None:
                 return
         except DeployIdConflictError as refusal:
             told = refusal.field
@@ -210,7 +210,7 @@ class FleetMachine(RuleBasedStateMachine):
         for _ in range(2):
             try:
                 accepted = await self.fleet.call(
-                    lambda store: store.accept_instance_rollback(params, caller=CALLER, idempotency_key=key)
+                    lambda store: store.accept_instance_rollback(params, actor=ACTOR, idempotency_key=key)
                 )
             except REFUSED:
                 return
@@ -234,7 +234,7 @@ class FleetMachine(RuleBasedStateMachine):
     async def _roll_back_many(self, params: BatchRollbackParams) -> None:
         try:
             accepted = await self.fleet.call(
-                lambda store: store.accept_batch_rollback(params, caller=CALLER, idempotency_key=None)
+                lambda store: store.accept_batch_rollback(params, actor=ACTOR, idempotency_key=None)
             )
         except REFUSED:
             return
@@ -249,7 +249,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     async def _cancel(self, kind: OperationKind, name: str) -> None:
         try:
-            cancelled = await self.fleet.call(lambda store: store.cancel(kind, name, caller=CALLER))
+            cancelled = await self.fleet.call(lambda store: store.cancel(kind, name, actor=ACTOR))
         except AlreadyEndedError:
             return
         if cancelled is not None:

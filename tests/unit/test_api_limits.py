@@ -51,8 +51,15 @@ async def test_one_caller_uses_up_nothing_of_another_s(api: ApiClient) -> None:
 
 
 async def test_guessing_tokens_is_slowed_and_holds_up_nobody_with_a_token(api: ApiClient) -> None:
-    assert await statuses(api, STATS, 4, STRANGER) == [401, 401, 401, 429]
+    """Ten at once, and then one a second: much less than a caller may."""
+    assert await statuses(api, STATS, 11, STRANGER) == [401] * 10 + [429]
+    reply = await api.get(STATS, headers=STRANGER)
+    assert (reply.status, reply.headers["Retry-After"]) == (429, "1")
     assert await statuses(api, STATS, 1) == [200]
+    clock = api.server.clock
+    assert isinstance(clock, FakeClock)
+    clock.advance(1)
+    assert await statuses(api, STATS, 2, STRANGER) == [401, 429]
 
 
 async def test_a_call_beyond_the_rate_is_refused_before_its_body_is_read(api: ApiClient) -> None:

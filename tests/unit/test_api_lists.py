@@ -47,7 +47,7 @@ ASKED: list[tuple[str, tuple[object, ...]]] = [
             FIRST,
         ),
     ),
-    ("/v1/service?name=we.B_-", ("list_services", "we.B_-", FIRST)),
+    ("/v1/service?name=we.B_-", ("list_services", "we.B_-", FIRST, frozenset())),
     (
         "/v1/instance?service=web&agent_id=host-1&status=error&version=v1",
         ("list_instances", InstanceFilter("web", "host-1", InstanceStatus.ERROR, "v1"), FIRST),

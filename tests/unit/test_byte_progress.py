@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from controller.core.acceptance import WHOLE
+from controller.core.audit import Actor
 from controller.store import open_store
-from releasehand.model import DeployParams
+from releasehand.model import ActorKind, DeployParams
 from shared.frames import Hello, InstanceState
 from tests.fakes.clock import FakeClock
 from tests.fakes.keys import KEYRING
@@ -33,7 +34,7 @@ async def test_bytes_of_open_tasks_are_kept_and_those_of_unknown_ones_dropped(tm
                 package_url="https://packages.example.com/web.tar.gz",
                 deploy_id="d",
             ),
-            caller="somebody",
+            actor=Actor("somebody", ActorKind.CALLER),
         )
         first, second = accepted.task_ids
         unknown = second + 1_000

@@ -20,7 +20,16 @@ from controller.core.refusals import (
 from controller.store.tables import AGENT, EVENT, HISTORY, INSTANCE, OPERATION, SOURCE, TASK
 from releasehand.model import FailureCode, Presence, RetryFailedParams, Status, WaitingFor
 from shared.attempt import Outcome
-from tests.fakes.ledger import CALLER, Host, Ledger, deployment, ended, listed, statements, url_of
+from tests.fakes.ledger import (
+    ACTOR,
+    Host,
+    Ledger,
+    deployment,
+    ended,
+    listed,
+    statements,
+    url_of,
+)
 
 TABLES = (AGENT, INSTANCE, OPERATION, TASK, EVENT, HISTORY, SOURCE)
 
@@ -153,11 +162,11 @@ async def test_a_reused_deploy_id_is_a_repetition_or_a_conflict_naming_the_field
     changes, field = DIFFERENT[case]
     body = deployment("v2", ["a", "b"], "d1").model_copy(update=changes)
     if field is None:
-        again = await ledger.store.accept_deployment(body, caller=CALLER)
+        again = await ledger.store.accept_deployment(body, actor=ACTOR)
         assert (again.result, again.task_ids, again.repeated) == (first.result, [], True)
     else:
         with pytest.raises(DeployIdConflictError) as conflict:
-            await ledger.store.accept_deployment(body, caller=CALLER)
+            await ledger.store.accept_deployment(body, actor=ACTOR)
         assert conflict.value.field == field
 
 
@@ -244,17 +253,17 @@ async def test_a_retry_deploys_the_same_package_with_the_same_budget_to_what_fai
     host = await ledger.host("host-1", ["a", "b"], "v1")
     await fail_on(ledger, host, "d1", ["a", "b"], "b")
     params = RetryFailedParams(deploy_id="d2")
-    accepted = await ledger.store.accept_retry("d1", params, caller=CALLER)
+    accepted = await ledger.store.accept_retry("d1", params, actor=ACTOR)
     [task] = await ledger.tasks(accepted.task_ids)
     assert (task.instance_id, task.target_version, task.package_url) == ("b", "v2", url_of("v2"))
     assert (task.retries_left, (task.deadline_at - task.accepted_at).total_seconds()) == (0, 77)
     for _ in range(2):
-        again = await ledger.store.accept_retry("d1", params, caller=CALLER)
+        again = await ledger.store.accept_retry("d1", params, actor=ACTOR)
         assert (again.result, again.repeated) == (accepted.result, True)
     with pytest.raises(DeployIdConflictError, match="timeout"):
-        await ledger.store.accept_retry("d1", params.model_copy(update={"timeout": 5}), caller=CALLER)
+        await ledger.store.accept_retry("d1", params.model_copy(update={"timeout": 5}), actor=ACTOR)
     with pytest.raises(NotEndedError, match="pending"):
-        await ledger.store.accept_retry("d2", RetryFailedParams(deploy_id="d3"), caller=CALLER)
+        await ledger.store.accept_retry("d2", RetryFailedParams(deploy_id="d3"), actor=ACTOR)
 
 
 async def test_a_cancelled_instance_has_not_failed(ledger: Ledger) -> None:
@@ -262,4 +271,4 @@ async def test_a_cancelled_instance_has_not_failed(ledger: Ledger) -> None:
     await ledger.deploy("v2", ["a"], "d1")
     await ledger.cancel("d1")
     with pytest.raises(NothingFailedError, match="cancelled"):
-        await ledger.store.accept_retry("d1", RetryFailedParams(deploy_id="d2"), caller=CALLER)
+        await ledger.store.accept_retry("d1", RetryFailedParams(deploy_id="d2"), actor=ACTOR)

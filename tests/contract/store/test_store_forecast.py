@@ -36,6 +36,7 @@ from releasehand.model import (
 from shared.frames import InstanceState, Kept
 from shared.source import DOWN, AlreadyActive, Fetch, Holding, NoSource, UseKept, plan_start
 from tests.fakes.ledger import (
+    ACTOR,
     CALLER,
     Host,
     Ledger,
@@ -162,11 +163,11 @@ async def accept(ledger: Ledger, params: Params) -> None:
     store = ledger.store
     match params:
         case DeployParams():
-            await store.accept_deployment(params, caller=CALLER)
+            await store.accept_deployment(params, actor=ACTOR)
         case InstanceRollbackParams():
-            await store.accept_instance_rollback(params, caller=CALLER, idempotency_key=None)
+            await store.accept_instance_rollback(params, actor=ACTOR, idempotency_key=None)
         case BatchRollbackParams():
-            await store.accept_batch_rollback(params, caller=CALLER, idempotency_key=None)
+            await store.accept_batch_rollback(params, actor=ACTOR, idempotency_key=None)
 
 
 async def snapshot(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:

@@ -11,7 +11,13 @@ from controller.store import StaleMoveError
 from controller.store.tables import EVENT, INSTANCE, OPERATION, TASK
 from releasehand.model import FailureCode, OperationKind, Phase, Status, WaitingFor
 from shared.attempt import Outcome
-from tests.fakes.ledger import FULL, Ledger, ended, listed
+from tests.fakes.ledger import (
+    ACTOR,
+    FULL,
+    Ledger,
+    ended,
+    listed,
+)
 
 O, W = Outcome, WaitingFor
 NOT_STARTED = [O.OK, O.CANCELLED]
@@ -123,7 +129,7 @@ async def test_each_kind_cancels_its_own_ids_only(ledger: Ledger) -> None:
     await ledger.host("host-1", ["a"], "v1")
     await ledger.deploy("v2", ["a"], "d1")
     with pytest.raises(UnknownOperationError):
-        await ledger.store.cancel(OperationKind.ROLLBACK, "d1", caller="scheduler")
+        await ledger.store.cancel(OperationKind.ROLLBACK, "d1", actor=ACTOR)
 
 
 async def test_a_cancel_in_backoff_ends_at_once(ledger: Ledger) -> None:

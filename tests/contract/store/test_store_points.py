@@ -14,7 +14,7 @@ from controller.store.tables import AGENT, EVENT, HISTORY, INSTANCE, OPERATION, 
 from releasehand.model import FailureCode, RetryFailedParams
 from shared.attempt import Outcome
 from tests.fakes.keys import KEYRING
-from tests.fakes.ledger import CALLER, FULL, Ledger, ended, listed
+from tests.fakes.ledger import ACTOR, FULL, Ledger, ended, listed
 
 TABLES = (AGENT, INSTANCE, OPERATION, TASK, EVENT, HISTORY, SOURCE)
 
@@ -36,7 +36,7 @@ async def cancel(ledger: Ledger) -> None:
 
 
 async def retry(ledger: Ledger) -> None:
-    await ledger.store.accept_retry("failed", RetryFailedParams(deploy_id="again"), caller=CALLER)
+    await ledger.store.accept_retry("failed", RetryFailedParams(deploy_id="again"), actor=ACTOR)
 
 
 async def move(ledger: Ledger) -> None:
@@ -68,11 +68,11 @@ async def expire(ledger: Ledger) -> None:
 
 
 async def retire(ledger: Ledger) -> None:
-    await ledger.store.retire_instance("held")
+    await ledger.store.retire_instance("held", actor=ACTOR)
 
 
 async def hand_over(ledger: Ledger) -> None:
-    await ledger.store.move_instance("b", "host-2")
+    await ledger.store.move_instance("b", "host-2", actor=ACTOR)
 
 
 async def prune(ledger: Ledger) -> None:

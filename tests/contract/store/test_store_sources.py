@@ -12,7 +12,17 @@ from controller.store.tables import EVENT, SOURCE
 from releasehand.model import FailureCode, HistoryAction, RollbackType, Status, WaitingFor
 from shared.attempt import Outcome
 from tests.fakes.clock import START
-from tests.fakes.ledger import Host, Ledger, digest_of, ended, listed, live, statements, url_of
+from tests.fakes.ledger import (
+    ACTOR,
+    Host,
+    Ledger,
+    digest_of,
+    ended,
+    listed,
+    live,
+    statements,
+    url_of,
+)
 
 O = Outcome
 PREVIOUS = "previous"
@@ -22,7 +32,7 @@ async def target(ledger: Ledger, instance_id: str, version: str, **said: object)
     """The task of a rollback that is cancelled again at once."""
     accepted = await ledger.roll_back(instance_id, version, **said)  # type: ignore[arg-type]
     [task] = await ledger.tasks(accepted.task_ids)
-    await ledger.store.cancel(task.kind, task.operation_id, caller="scheduler")
+    await ledger.store.cancel(task.kind, task.operation_id, actor=ACTOR)
     return task
 
 

@@ -20,7 +20,14 @@ from controller.store.schema import alembic_config, migrate
 from controller.store.tables import AGENT, EVENT, HISTORY, INSTANCE, OPERATION, TASK
 from releasehand.model import DeployResult, FailureCode, Status
 from shared.frames import MAX_GENERATION_TOLD, MAX_NUMBER, Hello, decode_from_agent, encode
-from tests.fakes.ledger import Ledger, deployment, ended, listed, open_ledger
+from tests.fakes.ledger import (
+    ACTOR,
+    Ledger,
+    deployment,
+    ended,
+    listed,
+    open_ledger,
+)
 
 CONTROLLERS = 3
 
@@ -212,4 +219,4 @@ async def test_ends_and_times_are_the_same_on_every_database(ledger: Ledger) -> 
     [operation] = await ledger.rows(OPERATION)
     assert operation["ended_at"] == ledger.clock.now()
     assert operation["fingerprint"]["version"] == "v2"
-    assert (await ledger.store.accept_deployment(deployment("v2", ["a"]), caller="x")).repeated
+    assert (await ledger.store.accept_deployment(deployment("v2", ["a"]), actor=ACTOR)).repeated
