@@ -13,7 +13,14 @@ from releasehand.model import FailureCode, RetryFailedParams
 from shared.attempt import Outcome
 from shared.sealing import KEY_BYTES, Keyring, tell_key_id
 from tests.fakes.keys import KEYRING
-from tests.fakes.ledger import CALLER, Host, Ledger, ended, open_ledger, url_of
+from tests.fakes.ledger import (
+    ACTOR,
+    Host,
+    Ledger,
+    ended,
+    open_ledger,
+    url_of,
+)
 
 O = Outcome
 SECRET = "X-Signature=hush-hush"
@@ -90,7 +97,7 @@ async def test_a_rollback_without_a_url_opens_what_the_deployment_sealed(ledger:
 async def test_a_retry_of_what_failed_has_the_first_url(ledger: Ledger) -> None:
     host = await ledger.host("host-1", ["a"], "v1")
     await fail(ledger, host, "v2", "a")
-    again = await ledger.store.accept_retry("d-v2", RetryFailedParams(deploy_id="again"), caller=CALLER)
+    again = await ledger.store.accept_retry("d-v2", RetryFailedParams(deploy_id="again"), actor=ACTOR)
     assert await url_told(ledger, again.task_ids[0]) == (presigned("v2"), "")
     assert len(await ledger.rows(URL_QUERY)) == 1
 
@@ -116,7 +123,7 @@ async def test_a_retry_after_its_query_was_forgotten_says_what_to_do(ledger: Led
     await install(ledger, host, "v3", "b")
     ledger.clock.advance(KEPT_FOR_RETRIES / timedelta(seconds=1) + 1)
     await ledger.store.forget_queries()
-    again = await ledger.store.accept_retry("d-v2", RetryFailedParams(deploy_id="again"), caller=CALLER)
+    again = await ledger.store.accept_retry("d-v2", RetryFailedParams(deploy_id="again"), actor=ACTOR)
     url, lost = await url_told(ledger, again.task_ids[0])
     assert url == ""
     assert "fresh URL" in lost
