@@ -11,7 +11,7 @@ import mmap
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, NoReturn
 
@@ -26,6 +26,7 @@ _MOST_STEPS: Final = 2_000
 _MOST_NAME_CHARS: Final = 128 * 1024
 _LENGTH_BYTES: Final = 4
 _FAILED: Final = 1
+_NOTHING: Final = memoryview(b"")
 
 # A step is (kind, path, argument), or the length of a piece of content of the file that came last. marshal is
 # quick, and trusting it costs nothing: the writer could do no more than the one who sends it something bad.
@@ -57,16 +58,17 @@ class Dictation:
         """See Writer."""
         self._add((_FILE, path, executable), len(path))
         for view in content:
-            start, length = 0, len(view)
-            while start < length:
-                if self._used == _BLOCK_BYTES or len(self._steps) >= _MOST_STEPS:
+            rest = view
+            while rest:
+                room = _BLOCK_BYTES - self._used
+                if not room or len(self._steps) >= _MOST_STEPS:
                     self._hand_over()
-                size = min(length - start, _BLOCK_BYTES - self._used)
-                at = self._block * _BLOCK_BYTES + self._used
-                self._ring[at : at + size] = view[start : start + size]
+                    continue
+                piece, rest = (rest, _NOTHING) if len(rest) <= room else (rest[:room], rest[room:])
+                at, size = self._block * _BLOCK_BYTES + self._used, len(piece)
+                self._ring[at : at + size] = piece
                 self._steps.append(size)
                 self._used += size
-                start += size
 
     def make_hardlink(self, path: str, target: str) -> None:
         """See Writer."""
@@ -170,57 +172,42 @@ class _Scribe:
     def __init__(self, orders: BinaryIO, ring: memoryview, answers: int) -> None:
         self.verdict: Verdict | None = None
         self._orders, self._ring, self._answers = orders, ring, answers
-        self._steps = self._read()
-        self._next: Step | None = None
 
     def write(self, writer: Writer) -> None:
         """Make everything, until the verdict comes or the reader has ended. Raises OSError."""
-        self._advance()
-        while (step := self._next) is not None:
+        block = 0
+        while (steps := self._receive()) is not None:
+            self._carry_out(steps, block * _BLOCK_BYTES, writer)
+            block = (block + 1) % _BLOCKS
+            with suppress(BrokenPipeError):  # it has said everything
+                os.write(self._answers, b"\0")
+
+    def _carry_out(self, steps: list[Step | int], at: int, writer: Writer) -> None:
+        """Do what one block asks for; its contents begin `at`. A file may go on in the next one."""
+        for step in steps:
+            if isinstance(step, int):
+                writer.append(self._ring[at : at + step])
+                at += step
+                continue
             kind, path, argument = step
             if kind == _FILE:
-                writer.make_file(path, self._content(), executable=bool(argument))
-                continue
-            if kind == _DIRECTORY:
+                writer.begin_file(path, executable=bool(argument))
+            elif kind == _DIRECTORY:
                 writer.make_directory(path)
             elif kind == _HARDLINK:
                 writer.make_hardlink(path, str(argument))
             else:
                 writer.make_symlink(path, str(argument))
-            self._advance()
 
-    def _advance(self) -> None:
-        for step in self._content():
-            raise TypeError(f"{len(step)} bytes of content belong to no file")
-
-    def _content(self) -> Iterator[memoryview]:
-        """Yield what belongs to the file at hand; then the next step is known."""
-        self._next = None
-        for step in self._steps:
-            if not isinstance(step, memoryview):
-                self._next = step
-                return
-            yield step
-
-    def _read(self) -> Iterator[Step | memoryview]:
-        """Yield the steps, contents in place of lengths. A view is good until the next step is asked for."""
-        block = 0
-        while len(head := self._orders.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
-            length = int.from_bytes(head, "little")
-            order = self._orders.read(length)
-            if len(order) < length:
-                return
-            steps = marshal.loads(order)  # noqa: S302 — see above
-            if isinstance(steps, dict):
-                self.verdict = steps
-                return
-            at = block * _BLOCK_BYTES
-            for step in steps:
-                if isinstance(step, int):
-                    yield self._ring[at : at + step]
-                    at += step
-                else:
-                    yield step
-            block = (block + 1) % _BLOCKS
-            with suppress(BrokenPipeError):  # it has said everything
-                os.write(self._answers, b"\0")
+    def _receive(self) -> list[Step | int] | None:
+        """Return the next steps; None at the end."""
+        head = self._orders.read(_LENGTH_BYTES)
+        length = int.from_bytes(head, "little")
+        order = self._orders.read(length)
+        if len(head) < _LENGTH_BYTES or len(order) < length:
+            return None
+        said: list[Step | int] | Verdict = marshal.loads(order)  # noqa: S302 — see above
+        if isinstance(said, dict):
+            self.verdict = said
+            return None
+        return said

@@ -39,6 +39,20 @@ class Stream:
         """Return `length` bytes, or b"" if the archive ends exactly here."""
         return self.read_exact(length, what) if self._more() else b""
 
+    def read_behind(self, padding: int, length: int) -> bytes | None:
+        """Return the `length` bytes behind `padding` zeros, at most 64 KiB; None, and nothing is read, where
+        there are no zeros or not all of it is at hand: then read one after the other."""
+        end = padding + length
+        if end > len(self._block):
+            return None
+        found = bytes(self._block[:end])
+        if padding:
+            if found[:padding] != _ZEROS[:padding]:
+                return None
+            found = found[padding:]
+        self._block = self._block[end:]
+        return found
+
     def chunks(self, length: int, what: str) -> Iterable[memoryview]:
         """Return views of exactly `length` bytes together. A view is good until the next one is asked for."""
         if 0 < length <= len(self._block):  # nearly every small file

@@ -44,12 +44,16 @@ class TarReader:
 
     def __iter__(self) -> Iterator[Entry]:
         extended: dict[bytes, bytes] = {}
-        in_a_row = 0
+        in_a_row = padding = 0
         while True:
-            header = self._stream.read_optional(BLOCK, "a header")
+            header = self._stream.read_behind(padding, BLOCK)
+            if header is None:
+                self._skip_padding(padding)
+                header = self._stream.read_optional(BLOCK, "a header")
+            padding = 0
             if not in_a_row and (alike := self._last.read_alike(header)) is not None:
                 yield alike
-                self._skip_padding(alike.size_bytes)
+                padding = -alike.size_bytes % BLOCK
                 continue
             if not header:
                 raise RefusedError("it is cut off: the end mark is missing")
@@ -71,13 +75,13 @@ class TarReader:
             self._last = _NO_HEADER if extended else PlainHeader(header, entry)
             extended, in_a_row = {}, 0
             yield entry
-            self._skip_padding(entry.size_bytes)
+            padding = -entry.size_bytes % BLOCK
         if extended:
             raise RefusedError("it ends after an extended header")
         self._stream.expect_zeros(_MAX_END_BYTES)
 
-    def _skip_padding(self, size: int) -> None:
-        if size % BLOCK and not self._stream.skip_zeros(-size % BLOCK, "padding"):
+    def _skip_padding(self, padding: int) -> None:
+        if padding and not self._stream.skip_zeros(padding, "padding"):
             raise RefusedError("there is something in the padding behind a file")
 
     def _read_extended(self, header: bytes, kind: bytes, extended: dict[bytes, bytes]) -> None:
@@ -86,7 +90,7 @@ class TarReader:
         if size > pax.MAX_HEADER_BYTES or self._extended_bytes > self._limits.total_bytes:
             raise RefusedError(f"an extended header of {size} bytes is too large")
         data = self._stream.read_exact(size, "an extended header")
-        self._skip_padding(size)
+        self._skip_padding(-size % BLOCK)
         if kind in _LONG_TYPES:
             found = {_LONG_TYPES[kind]: pax.parse_long_name(data)}
         else:
@@ -138,27 +142,30 @@ class PlainHeader:
         """`entry` is what `header` was found to be, without any extended header."""
         is_file = entry is not None and entry.kind is Kind.FILE
         self._owner, self._rest = (header[100:124], header[156:]) if is_file else (b"", b"")
+        self._rest_sum = _sum(self._rest) + 8 * 0x20
         self._executable = entry is not None and entry.executable
-        name, path = _name(header), entry.path if entry is not None else ""
-        self._prefix = name[: len(name) - len(_text(header[:100]))]
-        self._folder, leaf = name[: name.rfind(b"/") + 1], name[name.rfind(b"/") + 1 :]
-        self._inside = path[: path.rfind("/") + 1]  # what the folder was found to be
-        self._is_usual = path[len(self._inside) :].encode() == leaf
+        field, name, path = _text(header[:100]), _name(header), entry.path if entry is not None else ""
+        self._folder, leaf = field[: field.rfind(b"/") + 1], name[name.rfind(b"/") + 1 :]
+        self._leaf_at = len(self._folder)
+        self._inside = path[: path.rfind("/") + 1]  # what the folder was found to be, with any prefix
+        self._is_usual = bool(field) and path[len(self._inside) :].encode() == leaf
 
     def read_alike(self, header: bytes) -> Entry | None:
         """Return the entry of `header`, None where it asks for a closer look: that says what is wrong."""
-        if header[156:] != self._rest or header[100:124] != self._owner or not header.isascii():
+        if header[156:] != self._rest or header[100:124] != self._owner or not self._is_usual:
             return None
-        stated, size = header[148:156], header[124:135]
-        if stated != b"%06o\0 " % (_sum(header) - sum(stated) + 8 * 0x20):
+        if header[148:156] != b"%06o\0 " % (self._rest_sum + _sum(header[:148])):
             return None
-        name = self._prefix + _text(header[:100])
-        leaf = name[len(self._folder) :]
-        if not leaf or leaf[0] == 0x2E or leaf.translate(None, _PLAIN) or not name.startswith(self._folder):
+        leaf = header[self._leaf_at : header.find(b"\0", self._leaf_at, 100)]
+        size = header[124:135]
+        if not leaf or leaf[0] == 0x2E or leaf.translate(None, _PLAIN) or not header.startswith(self._folder):
             return None
-        if not self._is_usual or header[135] not in b"\0 " or size.translate(None, b"01234567"):
+        if header[135] not in b"\0 " or not size.isdigit():
             return None
-        return Entry(Kind.FILE, self._inside + leaf.decode(), int(size, 8), self._executable)
+        try:
+            return Entry(Kind.FILE, self._inside + leaf.decode(), int(size, 8), self._executable)
+        except ValueError:  # an 8 or a 9
+            return None
 
 
 def _text(field: bytes) -> bytes:
@@ -192,9 +199,9 @@ def _number(field: bytes, what: str) -> int:
 
 
 def _sum(data: bytes) -> int:
-    """sum(data), quickly. The lower half of Adler-32 is that sum plus one, modulo 65521 (RFC 1950), and 512
-    bytes of ASCII stay below."""
-    return (zlib.adler32(data) & 0xFFFF) - 1 if data.isascii() else sum(data)
+    """sum(data), quickly. The lower half of Adler-32 is that sum plus one, modulo 65521 (RFC 1950), and 256
+    bytes, or 512 of ASCII, stay below."""
+    return (zlib.adler32(data) & 0xFFFF) - 1 if len(data) <= 256 or data.isascii() else sum(data)
 
 
 def _check_sum(header: bytes) -> None:

@@ -14,6 +14,8 @@ _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLO
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024  # so much of one file; small files are better written together
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_NONE: Final = -1
+
 
 class Writer:
     """Writes below `root`, a descriptor that stays the caller's. Raises OSError. The umask must be 0.
@@ -25,6 +27,7 @@ class Writer:
         self._root = root
         self._path: list[str] = []
         self._opened: list[int] = []  # one for each part of _path
+        self._file, self._unsaid = _NONE, 0  # the file at hand; so much of it nobody was told to write
         self._here = ("", root)  # archives list a directory's files together: no need to walk for each
 
     def make_directory(self, path: str) -> None:
@@ -33,19 +36,36 @@ class Writer:
 
     def make_file(self, path: str, content: Iterable[memoryview], *, executable: bool) -> None:
         """Make a new file of all of `content`, 0755 or 0644."""
-        directory, _, name = path.rpartition("/")
-        fd = os.open(name, _NEW_FILE, 0o755 if executable else 0o644, dir_fd=self._enter(directory))
+        self.begin_file(path, executable=executable)
         try:
-            unsaid = 0
             for view in content:
-                written = os.write(fd, view)
-                while written < len(view):
-                    written += os.write(fd, view[written:])
-                unsaid += written
-                if unsaid >= _WRITEBACK_BYTES:
-                    start_writeback(fd)
-                    unsaid = 0
+                self.append(view)
         finally:
+            self._end_file()
+
+    def begin_file(self, path: str, *, executable: bool) -> None:
+        """Make a new empty file, 0755 or 0644; until the next one, `append` adds to it."""
+        directory, _, name = path.rpartition("/")
+        where, folder = self._here
+        if directory != where:
+            folder = self._enter(directory)
+        self._end_file()
+        self._file = os.open(name, _NEW_FILE, 0o755 if executable else 0o644, dir_fd=folder)
+
+    def append(self, view: memoryview) -> None:
+        """Add `view` to the file that was begun last."""
+        size = len(view)
+        written = os.write(self._file, view)
+        while written < size:
+            written += os.write(self._file, view[written:])
+        self._unsaid += size
+        if self._unsaid >= _WRITEBACK_BYTES:
+            start_writeback(self._file)
+            self._unsaid = 0
+
+    def _end_file(self) -> None:
+        if self._file >= 0:
+            fd, self._file, self._unsaid = self._file, _NONE, 0
             os.close(fd)
 
     def make_hardlink(self, path: str, target: str) -> None:
@@ -71,6 +91,7 @@ class Writer:
 
     def close(self) -> None:
         """Close what is open; the root stays open."""
+        self._end_file()
         self._leave(0)
 
     def _enter(self, path: str) -> int:
