@@ -12,6 +12,7 @@ import aiohttp
 from agent.errors import CheckFailedError
 from agent.observation import Observation, ProcessMark
 from agent.tool import MINIMAL_PATH, run_tool
+from releasehand.shown import escape_controls
 from shared.clock import Clock
 
 Alive = Callable[[], Awaitable[Observation]]
@@ -194,5 +195,4 @@ async def _read_some(response: aiohttp.ClientResponse) -> str:
 
 
 def _escape(text: str) -> str:
-    shown = text[:_SHOWN_CHARS]
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+    return escape_controls(text[:_SHOWN_CHARS])

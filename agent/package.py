@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from releasehand.shown import escape_controls
+
 if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.download import Download
@@ -178,7 +180,7 @@ def _load_settings(config: Path | None) -> "AgentConfig | None":
     except ConfigError as exc:
         typer.echo(f"{file} cannot be used:", err=True)
         for problem in exc.problems:
-            typer.echo(f"  {problem}", err=True)
+            typer.echo(escape_controls(f"  {problem}"), err=True)
         raise typer.Exit(WRONG_USE) from None
 
 
@@ -199,5 +201,5 @@ def _refusals() -> Iterator[None]:
         with disk_errors(Path()):
             yield
     except AttemptError as exc:
-        typer.echo(f"{exc.code}: {exc}", err=True)
+        typer.echo(escape_controls(f"{exc.code}: {exc}"), err=True)
         raise typer.Exit(REFUSED) from None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from releasehand.shown import escape_controls
+
 if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.core.retention import Stored
@@ -57,7 +59,8 @@ def list_releases(instance: AnyInstance = "", config: ConfigFile = DEFAULT_CONFI
                 lines.append((section.id, one.name, version, _state(one), kept_as, size))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        typer.echo(escape_controls("  ".join(cells).rstrip()))
 
 
 @releases_app.command()
@@ -101,7 +104,7 @@ def prune(
             retention.delete(doomed)
             for removal in removals:
                 verb = "would remove" if dry_run else "removed"
-                typer.echo(f"{section.id}: {verb} {removal.name}: {removal.reason}")
+                typer.echo(escape_controls(f"{section.id}: {verb} {removal.name}: {removal.reason}"))
             if not removals:
                 typer.echo(f"{section.id}: nothing to remove")
 
@@ -114,7 +117,7 @@ def _set_pinned(config: Path, instance_id: str, release: str, *, pinned: bool) -
     with _errors(), open_shelf(_journal(settings), section.id) as shelf:
         found = _find(root, release)
         shelf.pin(found.name, version=found.version, sha256=found.sha256, pinned=pinned)
-    typer.echo(f"{section.id}: {found.name} is {'pinned' if pinned else 'not pinned'}")
+    typer.echo(f"{section.id}: {escape_controls(found.name)} is {'pinned' if pinned else 'not pinned'}")
 
 
 def _find(root: "InstallRoot", wanted: str) -> "KeptRelease":
@@ -184,5 +187,5 @@ def _errors() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(message, err=True)
+    typer.echo(escape_controls(message), err=True)
     raise typer.Exit(code)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.finish import finish
+from releasehand.shown import escape_controls
 
 MINIMAL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OUTPUT_BYTES: Final = 4096
@@ -120,8 +121,4 @@ def _read_all(source: int, output: Output) -> bool:
 
 def printable(output: bytes) -> str:
     """Return `output` as text that cannot move a terminal's cursor or forge a log line."""
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    return "\n".join(
-        "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
-        for line in lines
-    )
+    return "\n".join(map(escape_controls, output.decode("utf-8", "replace").strip().splitlines()))

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.frames import CloseCode
 
+from releasehand.shown import escape_controls
 from shared.errors import ReleasehandError
-from shared.logs import escape_controls
 
 
 def describe_trouble(error: Exception, url: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from releasehand.shown import escape_controls
+
 if TYPE_CHECKING:
     from controller.pki import Authority
 
@@ -128,7 +130,7 @@ def version() -> None:
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    typer.echo(text, err=True)
+    typer.echo(escape_controls(text, keep="\n"), err=True)
     raise typer.Exit(status)
 
 

@@ -12,7 +12,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from releasehand.cli.terminal import duration, glyphs, open_console, printable
+from releasehand.cli.terminal import duration, glyphs, open_console
+from releasehand.shown import escape_controls
 from shared.clock import Clock
 
 TITLE_COLUMNS: Final = 56
@@ -108,7 +109,7 @@ class _Step:
     def draw(self) -> RenderableType:
         """The step at work."""
         self._spinner.update(text=self._headline("bold"))
-        return Group(self._spinner, _line(f"{INDENT}{printable(self._note)}", "dim"))
+        return Group(self._spinner, _line(f"{INDENT}{escape_controls(self._note)}", "dim"))
 
     def ended(self) -> RenderableType:
         """The step as it stays on the screen."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
 
+from releasehand.shown import escape_controls, escape_json
 from shared.journald import JournalHandler, is_stderr_of_journal
 
 LogFormat = Literal["text", "json"]
@@ -142,14 +143,7 @@ class JsonFormatter(logging.Formatter):
             line[key if key not in line else f"{key}_"] = value if _is_scalar(value) else str(value)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=True)
-
-
-def escape_controls(text: str) -> str:
-    """`text` with everything that is not printable (newlines, terminal codes, bidi marks) as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        return escape_json(json.dumps(line, ensure_ascii=True))
 
 
 def _time_of(record: logging.LogRecord) -> str:

@@ -2,6 +2,8 @@
 
 from urllib.parse import urlsplit
 
+from releasehand.shown import escape_controls
+
 
 def split_query(url: str) -> tuple[str, str]:
     """What stands before the `?` of a URL, and what follows it: byte for byte, so that both together are the
@@ -24,4 +26,4 @@ def redact_url(url: str) -> str:
     host = f"[{host}]" if ":" in host else host
     origin = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
     shown = origin + parts.path + ("?…" if parts.query else "")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+    return escape_controls(shown)

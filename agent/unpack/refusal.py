@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from releasehand.shown import escape_controls
+
 _SHOWN_CHARS: Final = 200
 
 
@@ -12,8 +14,5 @@ class RefusedError(Exception):
 def show(name: bytes | str) -> str:
     """Return `name` quoted, with everything that is not printable escaped, and cut to a readable length."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
-    safe = "".join(
-        char if char.isprintable() and char not in "\\'" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    safe = escape_controls(text.replace("\\", "\\\\").replace("'", "\\'"))
     return f"'{safe[:_SHOWN_CHARS]}…'" if len(safe) > _SHOWN_CHARS else f"'{safe}'"

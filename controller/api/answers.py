@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from controller.core.written import Written
 from releasehand.model import Answer, ErrorBody, ErrorEnvelope
+from releasehand.shown import escape_json
 
 from .errors import ApiError
 
@@ -26,7 +27,15 @@ def success_written(answer: Written[Any]) -> web.Response:
 
 
 def _enclose(data: bytes) -> web.Response:
-    return web.Response(body=_OPENING + data + b"}", content_type=JSON)
+    return web.Response(body=_OPENING + presentable(data) + b"}", content_type=JSON)
+
+
+def presentable(data: bytes) -> bytes:
+    """JSON that means the same and that no terminal acts on: people read answers there too, and hosts have
+    written much of them."""
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return escape_json(data.decode()).encode()
 
 
 def failure(error: ApiError, request_id: str) -> web.Response:
@@ -43,5 +52,5 @@ def failure(error: ApiError, request_id: str) -> web.Response:
             retryable=error.fault.retryable,
         ),
     )
-    content = envelope.model_dump_json().encode()
+    content = presentable(envelope.model_dump_json().encode())
     return web.Response(body=content, status=status, content_type=JSON, headers=error.headers)

@@ -15,6 +15,7 @@ from controller.bulletin import Subscription
 from controller.core.lists import LogPage
 from controller.core.refusals import StoreUnavailableError
 from releasehand.model import ENDED, EndOfLog, OperationKind, ReleaseEvent, ReleaseLog
+from releasehand.shown import escape_json
 from shared.logs import get_log
 
 from .deps import ApiDeps
@@ -133,7 +134,7 @@ async def _tell(
 
 def _frame(event: ReleaseEvent) -> bytes:
     """JSON has no line ends in it."""
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {escape_json(event.model_dump_json())}\n\n".encode()
 
 
 def _end(told: ReleaseLog) -> bytes:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controller.core.audit import MAX_MESSAGE_CHARS, MAX_TEXT_CHARS, AuditEntry, AuditFilter, bounded
 from controller.core.lists import Page
 from releasehand.model import AuditList, AuditRecord
-from shared.logs import escape_controls
+from releasehand.shown import escape_controls
 
 from .access_tables import AUDIT
 

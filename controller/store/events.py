@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.task import Event, Task, TaskMove
 from releasehand.model import EventKind, EventOutcome, Phase, Status
+from releasehand.shown import escape_controls
 from shared.attempt import TERMINAL
 from shared.frames import Move
-from shared.logs import escape_controls
 
 from .columns import UtcDateTime
 from .tables import EVENT, TASK
@@ -58,9 +58,7 @@ def presentable(text: str, *, lines: bool) -> str:
     """What a host said, safe to show: control characters and other tricks on terminals as escapes, URLs
     without their queries. With `lines`, line ends and tabs stay."""
     shown = _QUERY.sub(r"\1?…", text)
-    if not lines or shown.isprintable():
-        return escape_controls(shown)
-    return "\n".join("\t".join(map(escape_controls, line.split("\t"))) for line in shown.split("\n"))
+    return escape_controls(shown, keep="\n\t" if lines else "")
 
 
 async def append_of_operation(conn: AsyncConnection, operation: int, event: str, at: datetime) -> None:

@@ -17,8 +17,9 @@ from releasehand.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from releasehand.shown import escape_controls
 
-from .terminal import glyphs, printable, say
+from .terminal import glyphs, say
 
 
 class Exit(IntEnum):
@@ -110,4 +111,4 @@ def _remedy_of_connection(error: ConnectionFailedError) -> str:
 
 
 def _sentence(text: str) -> str:
-    return printable(text[:1].upper() + text[1:])
+    return escape_controls(text[:1].upper() + text[1:])

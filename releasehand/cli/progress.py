@@ -12,9 +12,10 @@ from rich.text import Text
 
 from releasehand.client import Trouble
 from releasehand.model import DeployStatus, RollbackStatus, Status, TaskStatus
+from releasehand.shown import escape_controls
 
 from .operation import Operation, remark, stage, view
-from .terminal import Glyphs, counted, glyphs, printable, say
+from .terminal import Glyphs, counted, glyphs, say
 
 MAX_ROWS: Final = 10
 ROWS_AROUND: Final = 9
@@ -127,7 +128,7 @@ class Area:
         parts: list[RenderableType] = [self._spinner, _bar(operation, self._columns(), self._signs)]
         if self._trouble:
             parts.append(
-                Text("  " + printable(self._trouble), style="yellow", no_wrap=True, overflow="ellipsis")
+                Text("  " + escape_controls(self._trouble), style="yellow", no_wrap=True, overflow="ellipsis")
             )
         rows = max(1, min(MAX_ROWS, self._console.height - ROWS_AROUND))
         return Group(*parts, *_rows(operation.tasks, rows, self._signs))
@@ -140,8 +141,8 @@ def _headline(operation: Operation) -> Text:
     verb = "Deploying" if operation.kind == "deployment" else "Rolling back"
     before = " " if operation.kind == "deployment" else " to "
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"{verb} {printable(operation.service)}{before}")
-    line.append(printable(operation.target), style="bold")
+    line.append(f"{verb} {escape_controls(operation.service)}{before}")
+    line.append(escape_controls(operation.target), style="bold")
     line.append(f" on {counted(operation.progress.total, 'instance')}")
     if operation.answer.cancelled_at:
         line.append("  cancelling", style="yellow")
@@ -196,11 +197,11 @@ def task_lines(tasks: list[TaskStatus]) -> list[RenderableType]:
         line = Text("  ", no_wrap=True, overflow="ellipsis")
         line.append(set_cell_size(name, name_columns) + "  ")
         line.append(f"{stage(task):<{stage_columns}}  ", style=STYLES[task.status])
-        line.append(printable(remark(task)), style="" if task.status is Status.FAILED else "dim")
+        line.append(escape_controls(remark(task)), style="" if task.status is Status.FAILED else "dim")
         line.rstrip()
         lines.append(line)
     return lines
 
 
 def _name(task: TaskStatus) -> str:
-    return printable(task.instance_id)
+    return escape_controls(task.instance_id)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.text import Text
 
+from releasehand.shown import escape_controls, escape_json
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -47,26 +49,19 @@ def glyphs(console: Console) -> Glyphs:
     return PLAIN if console.options.ascii_only or os.environ.get("TERM") == "dumb" else FANCY
 
 
-def printable(value: str) -> str:
-    """`value` with control, format and bidirectional characters written as escapes (CWE-150)."""
-    if value.isprintable():
-        return value
-    return "".join(char if char.isprintable() else _escaped(char) for char in value)
-
-
 def say(console: Console, *parts: str | tuple[str, str]) -> None:
     """One line of text and (text, style) parts; never wrapped, always escaped."""
     line = Text()
     for part in parts:
         words, style = (part, "") if isinstance(part, str) else part
-        line.append(printable(words), style=style)
+        line.append(escape_controls(words), style=style)
     console.print(line, soft_wrap=True)
 
 
 def print_json(console: Console, model: "BaseModel") -> None:
     """Indented JSON in ASCII alone, so that no terminal acts on it."""
-    text = json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=True).replace("\x7f", "\\u007f")
-    console.file.write(text + "\n")
+    text = json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=True)
+    console.file.write(escape_json(text, keep="\n") + "\n")
     console.file.flush()
 
 
@@ -91,10 +86,3 @@ def megabytes(done: int, total: int) -> str:
 
 def json_path(parts: tuple[Any, ...]) -> str:
     return "/".join(str(part) for part in parts)
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    if char in "\n\r\t":
-        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[char]
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from releasehand.shown import escape_controls
+
 from .complaint import Exit
 from .options import AsJson, CaFile, Server, Service, TokenFile
 from .session import Session, run
-from .terminal import counted, print_json, printable, say
+from .terminal import counted, print_json, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,12 +64,12 @@ def _table(answer: "ServiceVersions") -> "Table":
         table.add_column("")
     for instance in answer.instances:
         cells = [
-            Text(printable(instance.instance_id)),
-            Text(printable(instance.version or "-")),
+            Text(escape_controls(instance.instance_id)),
+            Text(escape_controls(instance.version or "-")),
             Text(instance.status.value, style=_STYLES[instance.status.value]),
             Text(instance.last_updated.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"), style="dim"),
         ]
         if len(table.columns) > len(cells):
-            cells.append(Text(printable(instance.status_reason), style="yellow"))
+            cells.append(Text(escape_controls(instance.status_reason), style="yellow"))
         table.add_row(*cells)
     return table

@@ -19,8 +19,8 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from releasehand.cli.__main__ import app
-from releasehand.cli.terminal import printable
 from releasehand.model import Status
+from releasehand.shown import escape_controls
 from tests.fakes.api import TOKEN, FakeApi, deployment, failed, refusal, rollback, task
 
 pytestmark = pytest.mark.slow
@@ -386,7 +386,7 @@ def _read_to_end(terminal: int) -> bytes:
     ],
 )
 def test_what_cannot_be_printed_is_escaped(value: str, shown: str) -> None:
-    assert printable(value) == shown
+    assert escape_controls(value) == shown
 
 
 def test_the_reference_names_every_command_and_option() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.logs import LogFormat, configure_logs, escape_controls, get_log
+from releasehand.shown import escape_controls
+from shared.logs import LogFormat, configure_logs, get_log
 
 
 @pytest.fixture
