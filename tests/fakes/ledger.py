@@ -146,11 +146,12 @@ def ended(
 
 @dataclass
 class Ledger:
-    """The store under test."""
+    """The store under test. `beside` is the same database, for what a test looks up or changes by itself."""
 
     store: Store
     clock: FakeClock
     url: str
+    beside: Database
 
     async def host(
         self, agent_id: str, instances: Iterable[str], version: str = "", *, service: str = "user"
@@ -237,22 +238,14 @@ class Ledger:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """A transaction of a test's own, committed at the end."""
-        database = Database(self.url)
-        try:
-            async with database.write() as conn:
-                yield conn
-        finally:
-            await database.close()
+        async with self.beside.write() as conn:
+            yield conn
 
     async def rows(self, what: Table | Select[Any]) -> list[dict[str, Any]]:
         """Rows as they stand, read over a connection of their own."""
-        database = Database(self.url)
-        try:
-            async with database.read() as conn:
-                statement = select(what) if isinstance(what, Table) else what
-                return [dict(row) for row in (await conn.execute(statement)).mappings()]
-        finally:
-            await database.close()
+        async with self.beside.read() as conn:
+            statement = select(what) if isinstance(what, Table) else what
+            return [dict(row) for row in (await conn.execute(statement)).mappings()]
 
 
 def deployment(version: str, instances: Sequence[str], deploy_id: str = "", **said: Any) -> DeployParams:
@@ -270,10 +263,11 @@ async def open_ledger(
 ) -> AsyncIterator[Ledger]:
     """A ledger on the database at `url`, which is kept."""
     clock = clock or FakeClock()
-    store = await open_store(url, clock, keyring)
+    store, beside = await open_store(url, clock, keyring), Database(url)
     try:
-        yield Ledger(store, clock, url)
+        yield Ledger(store, clock, url, beside)
     finally:
+        await beside.close()
         await store.close()
 
 

@@ -20,7 +20,8 @@ from controller.store.engine import Database
 from controller.store.schema import migrate
 
 OWNER: Final = "releasehand"
-_MEMORY: Final = Path("/dev/shm")
+MEMORY: Final = Path("/dev/shm")
+"""Where files live without a disk, on Linux."""
 _PREFIX: Final = "releasehand-pg-"  # and the number of the process that made it
 _SETTINGS: Final = {
     "listen_addresses": "",
@@ -92,7 +93,7 @@ class Postgres:
 @contextmanager
 def run_postgres() -> Iterator[Postgres]:
     """A new server. Raises NoPostgresError. It ends with the block, and if this process is killed."""
-    place = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    place = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     _remove_left_behind(place)
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
     try:

@@ -1,15 +1,27 @@
 """The databases that the store's contract is tested on, each real."""
 
-import shutil
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from controller.store.engine import Database, make_directory
-from controller.store.schema import migrate
-from tests.fakes.ledger import Ledger, open_ledger
+from controller.store import Store
+from tests.fakes.clock import FakeClock
+from tests.fakes.databases import Kept, keep_postgres, keep_sqlite
+from tests.fakes.keys import KEYRING
+from tests.fakes.ledger import Ledger
 from tests.fakes.postgres import NoPostgresError, Postgres, run_postgres
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One event loop for all of them: connections belong to the loop on which they were made."""
+    for item in items:
+        if _HERE in item.path.parents and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -22,41 +34,35 @@ def postgres() -> Iterator[Postgres]:
         pytest.skip(str(exc))
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a file with empty tables is kept once a test has made it: copying is quicker than migrating."""
-    return tmp_path_factory.mktemp("sqlite") / "empty.db"
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sqlite() -> AsyncIterator[Kept]:
+    async with keep_sqlite() as kept:
+        yield kept
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgresql(postgres: Postgres) -> AsyncIterator[Kept]:
+    async with keep_postgres(postgres) as kept:
+        yield kept
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database with empty tables. Another engine is one more parameter here; no test knows on which it
-    runs."""
-    if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        return await server.empty("contract")
-    template: Path = request.getfixturevalue("sqlite_template")
-    if not _is_made(template):
-        await _make(template)
-    shutil.copyfile(template, tmp_path / "controller.db")
-    return f"sqlite:///{tmp_path}/controller.db"
+def kept(request: pytest.FixtureRequest) -> Kept:
+    """Another engine is one more parameter here; no test knows on which it runs."""
+    kept: Kept = request.getfixturevalue(request.param)
+    return kept
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(kept: Kept) -> AsyncIterator[str]:
+    """A database with empty tables. A test leaves nothing at work on the loop that it shares."""
+    await kept.empty()
+    before = asyncio.all_tasks()
+    yield kept.url
+    assert asyncio.all_tasks() - before <= {asyncio.current_task()}
 
 
 @pytest.fixture
-async def ledger(database_url: str) -> AsyncIterator[Ledger]:
-    async with open_ledger(database_url) as ledger:
-        yield ledger
-
-
-def _is_made(file: Path) -> bool:
-    return file.exists()
-
-
-async def _make(file: Path) -> None:
-    url = f"sqlite:///{file}"
-    make_directory(url)
-    database = Database(url)
-    try:
-        await migrate(database)
-    finally:
-        await database.close()
+def ledger(database_url: str, kept: Kept) -> Ledger:
+    clock = FakeClock()
+    return Ledger(Store(kept.database, clock, KEYRING), clock, database_url, kept.beside)

@@ -3,6 +3,7 @@
 The points are those at which tests/faults kills the real controller."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -121,9 +122,8 @@ async def test_a_write_that_is_ended_leaves_nothing_or_all(ledger: Ledger, write
             armed.clear()
             raise EndedError
 
-    mortal = Ledger(
-        await open_store(ledger.url, ledger.clock, KEYRING, checkpoint=checkpoint), ledger.clock, ledger.url
-    )
+    store = await open_store(ledger.url, ledger.clock, KEYRING, checkpoint=checkpoint)
+    mortal = replace(ledger, store=store)
     started = await snapshot(ledger)
     try:
         for side in ("begun", "written"):
@@ -136,5 +136,5 @@ async def test_a_write_that_is_ended_leaves_nothing_or_all(ledger: Ledger, write
             await do(mortal)
         assert await snapshot(ledger) != started
     finally:
-        await mortal.store.close()
+        await store.close()
         del _HOSTS[ledger.url]
