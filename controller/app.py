@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +14,7 @@ from aiohttp import web
 
 from controller.api import ApiDeps, Leases, RateLimits, Uses, make_api, serve_api
 from controller.bulletin import Bulletin
+from controller.certificate import FollowedCertificate
 from controller.checkpoint import Checkpoint, pass_by
 from controller.claimants import Claimants
 from controller.config import ControllerConfig, find_risks, read_agent_tokens, read_api_tokens
@@ -29,7 +30,7 @@ from controller.pruner import Pruner, Retention
 from controller.recorder import Recorder
 from controller.sealing import load_keyring
 from controller.shared_clock import SharedClock
-from controller.store import open_store
+from controller.store import Store, open_store
 from controller.store.engine import make_directory
 from controller.sweeper import Sweeper
 from shared.clock import Clock, SystemClock
@@ -90,8 +91,7 @@ async def run_controller(
         )
         leases, uses = Leases(store, clock), Uses(store, clock)
         tokens = read_api_tokens(config)
-        if not tokens and not await store.has_tokens():
-            log.warning("nobody can call", remedy="releasehand-controller token create")
+        await _warn_of_no_callers(tokens, store)
         api = make_api(
             ApiDeps(
                 store=store,
@@ -109,14 +109,17 @@ async def run_controller(
                 rates=RateLimits(config.api.calls_per_second, config.api.call_burst),
             )
         )
+        certificate = _follow_certificate(config, clock)
         parts = (recorder, dispatcher, sweeper, pruner, claimants, health, leases, uses)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(part.run()) for part in parts]
+            if certificate is not None:
+                work.append(group.create_task(certificate.run()))
             if has_time:
                 work.append(group.create_task(shared.run(store)))
             try:
                 async with (
-                    _serve_api(api, config) as api_address,
+                    _serve_api(api, config, certificate) as api_address,
                     _serve_hub(hub, config) as hub_address,
                 ):
                     yield Addresses(api_address, hub_address)
@@ -133,9 +136,22 @@ async def run_controller(
         await store.close()
 
 
-def _serve_api(api: web.Application, config: ControllerConfig) -> AbstractAsyncContextManager[str]:
-    section = config.api
-    return serve_api(api, section.host, section.port, max_connections=section.max_connections)
+async def _warn_of_no_callers(tokens: Mapping[str, str], store: Store) -> None:
+    if not tokens and not await store.has_tokens():
+        log.warning("nobody can call the API", remedy="releasehand-controller token create")
+
+
+def _follow_certificate(config: ControllerConfig, clock: Clock) -> FollowedCertificate | None:
+    """Raises OSError when it cannot be used."""
+    cert_file, key_file = config.api.cert_file, config.api.key_file
+    return FollowedCertificate(cert_file, key_file, clock) if cert_file and key_file else None
+
+
+def _serve_api(
+    api: web.Application, config: ControllerConfig, certificate: FollowedCertificate | None
+) -> AbstractAsyncContextManager[str]:
+    section, tls = config.api, certificate.context if certificate else None
+    return serve_api(api, section.host, section.port, max_connections=section.max_connections, tls=tls)
 
 
 def _hub_settings(config: ControllerConfig) -> HubSettings:

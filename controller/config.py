@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
+from controller.certificate import find_pair_problems
 from controller.sealing import find_key_problems
 from releasehand.model import Name
 from shared.logs import LogFormat
@@ -90,22 +91,27 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 class ApiSection(Section):
-    """The HTTP API. A caller's token stands in `tokens`, or in a file of its own named in `token_files`."""
+    """The HTTP API. Callers have tokens that `releasehand-controller token` makes; those of `tokens` and
+    `token_files` may do everything, and serve to install the first ones."""
 
     host: Host = _API_HOST
     """The address to listen on."""
     port: Port = 8080
     """The port of the HTTP API; 0 for any free one."""
+    cert_file: AbsolutePath | None = None
+    """The API's certificate with its chain, PEM: with it the API speaks HTTPS. Read again when it changes."""
+    key_file: AbsolutePath | None = None
+    """The certificate's key, PEM, without a password."""
     allow_plain_http: bool = False
-    """Whether `host` may be an address that other machines reach; the API itself speaks plain HTTP."""
+    """Whether `host` may be an address that other machines reach without a certificate here."""
     tokens: dict[Name, SecretStr] = {}
-    """Callers by name. A token has at least 16 characters, and each caller its own."""
+    """Callers by name, with every scope. A token has at least 16 characters, and each caller its own."""
     token_files: dict[Name, AbsolutePath] = {}
     """The same, each token in a file; it is read at start."""
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """Connections that may be open at once; one more is refused with 429 and closed."""
     calls_per_second: Annotated[float, Field(gt=0, le=100_000)] = 200.0
-    """Calls per second that each caller may make for long, and each address without a known token."""
+    """Calls per second that each caller may make for long, and each address on routes without a token."""
     call_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     """Calls that it may make at once after a quiet time; one more is refused with 429."""
 
@@ -204,7 +210,7 @@ def read_agent_tokens(config: ControllerConfig) -> dict[str, str]:
 def find_risks(config: ControllerConfig) -> list[str]:
     """What works but deserves a warning at start, in words for the log."""
     risks = []
-    if not is_loopback(config.api.host):
+    if not is_loopback(config.api.host) and config.api.cert_file is None:
         risks.append(f"the API answers plain HTTP on {config.api.host}: tokens cross the network readable")
     if _is_readable_on_the_way(config.database):
         risks.append("the database is reached without verified TLS: add ?ssl=verify-full to its URL")
@@ -227,7 +233,8 @@ def _look_across(tree: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _find_open_networks(tree)
     api, hub = _read(ApiSection, tree.get("api", {})), _read(HubSection, tree.get("hub", {}))
     if api is not None:
-        yield from _find_bad_callers(ControllerConfig(api=api))
+        yield from _find_bad_tokens(read_api_tokens, ControllerConfig(api=api))
+        yield from find_pair_problems("api", api.cert_file, api.key_file)
     if hub is not None:
         yield from _find_bad_tokens(read_agent_tokens, ControllerConfig(hub=hub))
         yield from _find_bad_certificate(hub)
@@ -258,11 +265,13 @@ def _share_a_port(api: ApiSection, hub: HubSection) -> bool:
 def _find_open_networks(tree: Mapping[str, Any]) -> Iterator[Problem]:
     """Listening beyond this machine without encryption. Looks at the values as they were read."""
     api, hub = (part if isinstance(part := tree.get(name), dict) else {} for name in ("api", "hub"))
-    if _is_open(api.get("host", _API_HOST)) and not _is_true(api.get("allow_plain_http", False)):
+    is_plain = not {"cert_file", "key_file"} & set(api)
+    if is_plain and _is_open(api.get("host", _API_HOST)) and not _is_true(api.get("allow_plain_http", False)):
         yield Problem(
             "api.host",
-            f"the API speaks plain HTTP and {api['host']} is no loopback address: listen on 127.0.0.1 behind"
-            " a TLS proxy, or set api.allow_plain_http = true and let tokens cross the network readable",
+            f"the API speaks plain HTTP and {api['host']} is no loopback address: give it a certificate with"
+            " api.cert_file and api.key_file, listen on 127.0.0.1 behind a TLS proxy, or set"
+            " api.allow_plain_http = true and let tokens cross the network readable",
         )
     given = [key for key in ("cert_file", "key_file") if key in hub]
     if len(given) == 1:
@@ -329,12 +338,6 @@ def _find_bad_tokens(
         read(config)
     except ConfigError as exc:
         yield from exc.problems
-
-
-def _find_bad_callers(config: ControllerConfig) -> Iterator[Problem]:
-    yield from _find_bad_tokens(read_api_tokens, config)
-    if not config.api.tokens and not config.api.token_files:
-        yield Problem("api.tokens", "is empty: nobody could call; add NAME = TOKEN")
 
 
 def _find_bad_certificate(hub: HubSection) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """Serving the API on a socket: aiohttp's own, except that what is no HTTP is refused in the envelope too."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,6 +22,7 @@ BACKLOG: Final = 1_024
 MAX_CONNECTIONS: Final = 1_000
 ANSWER_DEADLINE_S: Final = 60.0  # a client that has not taken its answer by then is cut off
 CROWDED_LINGER_S: Final = 1.0
+HANDSHAKE_S: Final = 10.0  # a client that has not spoken TLS by then is cut off
 
 log = get_log(__name__)
 
@@ -106,7 +108,9 @@ class CrowdedProtocol(asyncio.Protocol):
         }
         lines = ["HTTP/1.1 429 Too Many Requests", *(f"{name}: {value}" for name, value in headers.items())]
         transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        transport.write_eof()  # what it sends is read for a moment: a reset could overtake the answer
+        if transport.can_write_eof():  # over TLS there is no half of a connection
+            transport.write_eof()
+        # what it sends is read for a moment: a reset could overtake the answer
         asyncio.get_running_loop().call_later(CROWDED_LINGER_S, transport.abort)
 
 
@@ -118,8 +122,10 @@ async def serve_api(
     *,
     max_connections: int = MAX_CONNECTIONS,
     answer_deadline_s: float = ANSWER_DEADLINE_S,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
-    """Serve until the block ends; yields the address with its real port. Raises OSError."""
+    """Serve until the block ends, over HTTPS with `tls`; yields the address with its real port. Raises
+    OSError."""
     loop = asyncio.get_running_loop()
     runner = web.AppRunner(api, access_log=None, shutdown_timeout=DRAIN_S)
     await runner.setup()
@@ -133,10 +139,14 @@ async def serve_api(
                 return CrowdedProtocol(max_connections)
             return EnvelopeProtocol(manager, loop=loop, answer_deadline_s=answer_deadline_s, **HANDLER_ARGS)
 
-        listener = await loop.create_server(connect, host, port, backlog=BACKLOG)
+        handshake_s = HANDSHAKE_S if tls else None
+        listener = await loop.create_server(
+            connect, host, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
+        )
         try:
             bound_host, bound_port = listener.sockets[0].getsockname()[:2]
-            yield f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+            scheme = "https" if tls else "http"
+            yield f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
         finally:
             listener.close()
     finally:

@@ -201,8 +201,19 @@ def test_bad_tokens_are_told_by_name_and_never_shown(tmp_path: Path) -> None:
     assert SCHEDULER not in repr(load_config(write(tmp_path, GOOD), {}))
 
 
-def test_a_controller_that_nobody_could_call_is_refused(tmp_path: Path) -> None:
-    assert "nobody could call" in problems(write(tmp_path, '[hub]\nhost = "127.0.0.1"'))["api.tokens"]
+def test_a_controller_without_callers_is_good_for_tokens_can_be_made(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, '[hub]\nhost = "127.0.0.1"'), {})
+    assert (config.api.tokens, config.api.token_files) == ({}, {})
+
+
+def test_a_certificate_lets_the_api_be_reached_from_beyond_this_machine(tmp_path: Path) -> None:
+    cert_file, key_file = make_certificate(tmp_path)
+    text = GOOD.replace(
+        "[api]", f'[api]\nhost = "0.0.0.0"\ncert_file = "{cert_file}"\nkey_file = "{key_file}"'
+    )
+    assert "cert_file" in text
+    assert not [risk for risk in find_risks(load_config(write(tmp_path, text), {})) if "plain HTTP" in risk]
+    assert "together" in problems(write(tmp_path, text.replace("key_file", "#")))["api"]
 
 
 def test_a_hub_without_agents_is_a_risk_to_be_told(tmp_path: Path) -> None:
