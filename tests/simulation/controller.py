@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, cast
 from websockets.asyncio.server import ServerConnection
 
 from controller.bulletin import Bulletin
+from controller.claimants import Claimants
 from controller.core.refusals import StoreUnavailableError
 from controller.dispatcher import Dispatcher
 from controller.hub import Hub, HubSettings
@@ -19,15 +20,17 @@ from controller.hub.registry import Registry
 from controller.live import Live
 from controller.notice import Notices
 from controller.recorder import Recorder
-from controller.store import Batch, Store, open_store
+from controller.store import Batch, Changed, Store, open_store
 from controller.sweeper import Sweeper
 from shared.clock import Clock
 from tests.fakes.keys import KEYRING
 from tests.simulation.wire import Connection
 
 WRITES: Final = frozenset(
-    {"accept_deployment", "accept_instance_rollback", "accept_batch_rollback", "cancel"}
+    {"accept_deployment", "accept_retry", "accept_instance_rollback", "accept_batch_rollback", "cancel"}
 ) | {
+    "retire_instance",
+    "move_instance",
     "move",
     "record",
     "greet",
@@ -127,6 +130,8 @@ class SimulatedController:
         self._links: asyncio.TaskGroup | None = None
         self._hub: Hub
         self._wake: Callable[[Sequence[int]], None]
+        self._tell: Callable[[Changed], None]
+        self._renew: Callable[[str], None]
         self._submit: Callable[[Batch], Awaitable[None]]
         self.store: Store
         self.connections: list[Connection] = []
@@ -184,6 +189,16 @@ class SimulatedController:
         if self.runs:
             self._wake(task_ids)
 
+    def tell(self, changed: Changed) -> None:
+        """What the API does after it has retired an instance."""
+        if self.runs:
+            self._tell(changed)
+
+    def renew(self, *agent_ids: str) -> None:
+        """What the API does after it has moved an instance."""
+        for agent_id in agent_ids if self.runs else ():
+            self._renew(agent_id)
+
     def accept(self, connection: Connection) -> None:
         """An agent has connected."""
         assert self._links is not None
@@ -205,11 +220,13 @@ class SimulatedController:
         notices = Notices(Bulletin())
         dispatcher = Dispatcher(store, registry, notices, self._clock, KEYRING)
         notices.wake_by(dispatcher.wake)
-        self._wake = dispatcher.wake
+        notices.stop_by(dispatcher.stop)
+        self._wake, self._tell, self._renew = dispatcher.wake, notices.tell, registry.renew
         recorder = Recorder(store, notices, self._clock)
         self._submit = recorder.submit
         recorder.acknowledge_by(registry.acknowledge)
         sweeper = Sweeper(store, live, notices, self._clock)
+        claimants = Claimants(store, registry, self._clock)
         self._hub = Hub(
             HubSettings("", 0, None, {}),
             store=store,
@@ -222,7 +239,7 @@ class SimulatedController:
         try:
             async with asyncio.TaskGroup() as group:
                 self._links = group
-                work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper)]
+                work = [group.create_task(part.run()) for part in (recorder, dispatcher, sweeper, claimants)]
                 self._ready.set()
                 await self.faults.died.wait()
                 self._ready.clear()

@@ -128,6 +128,24 @@ class Fleet:
         if for_s:
             self._mended_at[name] = self.clock.monotonic() + for_s
 
+    async def hand_over(self, instance_id: str, to: str) -> None:
+        """Take an instance out of its host's configuration and put it into another's; each then starts
+        again."""
+        old = self.owner_of(instance_id)
+        for name in (old.agent_id, to):
+            await self.configure_agent(name, claims=(), goes_by=name, for_s=0)
+        old.instances = tuple(name for name in old.instances if name != instance_id)
+        self.hosts[to].instances += (instance_id,)
+
+    def owner_of(self, instance_id: str) -> Host:
+        """The host whose configuration has it by right."""
+        return next(host for host in self.hosts.values() if instance_id in host.instances)
+
+    def cut_links_of_owner(self, instance_id: str) -> None:
+        connection = self.connections.get(self.owner_of(instance_id).agent_id)
+        if connection is not None:
+            connection.cut()
+
     def change_by_hand(self, name: str, instance_id: str, pick: int) -> bool:
         return self.hosts[name].change_by_hand(instance_id, pick)
 
