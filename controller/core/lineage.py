@@ -1,6 +1,6 @@
 """Which release an instance had before its present one: decided from its history, never from file times."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,53 @@ class HistoryTooShortError(Exception):
     """What came before the part that was read may matter: read all of it."""
 
 
+class Lineage:
+    """The releases of an instance, each on top of the one it came after, from entries that are added oldest
+    first. It keeps no entry, so that a history of any length can be read through it.
+
+    Without `complete` the entries are only the newest part of the history: None stands for what lies below
+    them and nobody looked at."""
+
+    def __init__(self, *, complete: bool = True) -> None:
+        self._complete = complete
+        self._stack: list[tuple[int, Release] | None] = [] if complete else [None]
+        self._live: tuple[int, str] | None = None  # the newest entry that says what is live, and its version
+
+    def add(self, place: int, entry: Lived) -> None:
+        """Take the next entry, which is told by `place` from then on."""
+        if entry.status is not HistoryStatus.SUCCESS:
+            return
+        self._live = place, entry.version
+        if entry.version and entry.action is not HistoryAction.REVERT:
+            self._put(place, _release(entry), goes_back=entry.action in _GO_BACK)
+
+    def _put(self, place: int, release: Release, *, goes_back: bool) -> None:
+        lowest = 0 if goes_back else max(0, len(self._stack) - 1)
+        for depth in range(len(self._stack) - 1, lowest - 1, -1):
+            known = self._stack[depth]
+            if known is not None and is_same(known[1], release):
+                del self._stack[depth + 1 :]
+                return
+        if goes_back and not self._complete:
+            self._stack = [None, (place, release)]  # it lies below what is known, or is new: nobody can tell
+        else:
+            self._stack.append((place, release))
+
+    def find_previous(self) -> Release | None:
+        """As `previous_good`."""
+        depth = 1 if self._live is not None and not self._live[1] else 2  # nothing is live: the newest of all
+        found = self._stack[-depth] if len(self._stack) >= depth else None
+        if found is None and not self._complete:
+            raise HistoryTooShortError
+        return None if found is None else found[1]
+
+    def find_needed(self, keep: int) -> set[int]:
+        """The places of the entries by which whatever follows still finds the same live version and the
+        newest `keep` releases; with `keep` as long as the lineage, all of it."""
+        places = {known[0] for known in self._stack[-keep:] if known is not None}
+        return places | ({self._live[0]} if self._live is not None else set())
+
+
 def previous_good(history: Iterable[Lived], *, complete: bool = True) -> Release | None:
     """The newest release that was active and good before the present one; None if there was none.
 
@@ -36,54 +83,10 @@ def previous_good(history: Iterable[Lived], *, complete: bool = True) -> Release
     back two steps; what a deployment installs stands on top. An entry without a version says that nothing was
     live. Without `complete` it is only the newest part; raises HistoryTooShortError where that does not
     tell."""
-    entries = list(history)
-    lineage = _find_lineage(entries, complete=complete)
-    live = _newest_live(entries)
-    depth = 1 if live is not None and not entries[live].version else 2  # nothing is live: the newest of all
-    place = lineage[-depth] if len(lineage) >= depth else None
-    if place is None and not complete:
-        raise HistoryTooShortError
-    return None if place is None else _release(entries[place])
-
-
-def find_needed(history: Sequence[Lived], keep: int) -> set[int]:
-    """The places in a history, oldest first, by which whatever follows still finds the same live version and
-    the newest `keep` releases of the lineage; with `keep` as long as the lineage, all of it."""
-    live = _newest_live(history)
-    places = {*_find_lineage(history)[-keep:], live}
-    return {place for place in places if place is not None}
-
-
-def _find_lineage(history: Sequence[Lived], *, complete: bool = True) -> list[int | None]:
-    """The places of the entries by which each release of the lineage came there, oldest first. Without
-    `complete`, None stands for what lies below them and nobody looked at."""
-    lineage: list[int | None] = [] if complete else [None]
-    for index, entry in enumerate(history):
-        if entry.status is not HistoryStatus.SUCCESS or not entry.version:
-            continue
-        if entry.action is HistoryAction.REVERT:
-            continue
-        goes_back = entry.action in _GO_BACK
-        found = _find(history, lineage if goes_back else lineage[-1:], _release(entry))
-        if found is not None:
-            del lineage[lineage.index(found) + 1 :]
-        elif goes_back and not complete:
-            lineage = [None, index]  # it lies below what is known, or is new: nobody can tell
-        else:
-            lineage.append(index)
-    return lineage
-
-
-def _find(history: Sequence[Lived], lineage: Sequence[int | None], release: Release) -> int | None:
-    """The place of the newest of `lineage` that is this release."""
-    known = (place for place in reversed(lineage) if place is not None)
-    return next((place for place in known if is_same(_release(history[place]), release)), None)
-
-
-def _newest_live(history: Sequence[Lived]) -> int | None:
-    """The place of the newest entry that says what is live."""
-    places = (i for i in range(len(history) - 1, -1, -1) if history[i].status is HistoryStatus.SUCCESS)
-    return next(places, None)
+    lineage = Lineage(complete=complete)
+    for place, entry in enumerate(history):
+        lineage.add(place, entry)
+    return lineage.find_previous()
 
 
 def _release(entry: Lived) -> Release:

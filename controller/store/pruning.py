@@ -1,6 +1,7 @@
 """Removing what is older than its retention: found while reading, then deleted in pieces, so that no look and
 no write has to wait for it."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from sqlalchemy import Table, delete, func, select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controller.core.lineage import Lived, find_needed
+from controller.core.lineage import Lineage, Lived
 from releasehand.model import HistoryAction, HistoryStatus
 
 from .tables import EVENT, HISTORY, INSTANCE, OPERATION
@@ -18,6 +19,7 @@ from .tables import EVENT, HISTORY, INSTANCE, OPERATION
 EVENTS_LOOKED_AT: Final = 500
 INSTANCES_LOOKED_AT: Final = 20
 DELETED_TOGETHER: Final = 500
+READ_TOGETHER: Final = 500
 KEPT_RELEASES: Final = 10
 """So many releases of its lineage each instance keeps however old they are: `previous` leads there."""
 KEPT_ENTRIES: Final = 10
@@ -60,7 +62,10 @@ def _may_go(row: Row[*tuple[Any, ...]], before: datetime) -> bool:
 
 
 async def find_old_history(conn: AsyncConnection, before: datetime, after: str) -> Found[str]:
-    """Entries before a time that neither `previous`, nor the question what ran since that time, needs."""
+    """Entries before a time that neither `previous`, nor the question what ran since that time, needs.
+
+    An instance may have any number of them: they are read a few at a time, others in between, and only their
+    ids are kept."""
     named = select(INSTANCE.c.instance_id).where(INSTANCE.c.instance_id > after)
     some = named.order_by(INSTANCE.c.instance_id).limit(INSTANCES_LOOKED_AT)
     names = (await conn.execute(some)).scalars().all()
@@ -77,34 +82,41 @@ async def find_old_history(conn: AsyncConnection, before: datetime, after: str) 
         )
         .where(HISTORY.c.instance_id.in_(names), HISTORY.c.at < before)
         .order_by(HISTORY.c.id)
+        .execution_options(yield_per=READ_TOGETHER)
     )
     newest = (await conn.execute(select(func.max(HISTORY.c.id)))).scalar_one()
-    by_instance: dict[str, list[Row[*tuple[Any, ...]]]] = {}
-    for row in await conn.execute(old):
-        by_instance.setdefault(row.instance_id, []).append(row)
-    doomed = [
-        row.id
-        for rows in by_instance.values()
-        for kept in [_find_kept(rows)]
-        for row in rows
-        if row.id not in kept and row.id != newest
-    ]
+    old_ones = {name: _Old() for name in names}
+    async for row in await conn.stream(old):
+        old_ones[row.instance_id].add(row)
+    doomed = array("q")
+    for one in old_ones.values():
+        kept = one.find_kept() | {newest}
+        doomed.extend(number for number in one.ids if number not in kept)
     return Found(doomed, names[-1] if len(names) == INSTANCES_LOOKED_AT else None)
 
 
-def _find_kept(rows: Sequence[Row[*tuple[Any, ...]]]) -> set[int]:
-    """The ids that must stay of one instance's old entries, oldest first."""
-    kept = {row.id for row in rows[-KEPT_ENTRIES:]}
-    live = [(row.at, row.id) for row in rows if row.status == HistoryStatus.SUCCESS]
-    kept |= {max(live)[1]} if live else set()
-    for service in {row.service for row in rows}:  # `previous` looks at each service's own
-        of_service = [row for row in rows if row.service == service]
-        lived = [
-            Lived(row.version, row.sha256, HistoryAction(row.action), HistoryStatus(row.status))
-            for row in of_service
-        ]
-        kept |= {of_service[place].id for place in find_needed(lived, KEPT_RELEASES)}
-    return kept
+class _Old:
+    """What the old entries of one instance say, oldest first."""
+
+    def __init__(self) -> None:
+        self.ids = array("q")
+        self._live: tuple[datetime, int] | None = None  # the newest by its time, which `?at=` goes by
+        self._lineages: dict[str, Lineage] = {}  # `previous` looks at each service's own
+
+    def add(self, row: Row[*tuple[Any, ...]]) -> None:
+        self.ids.append(row.id)
+        if row.status == HistoryStatus.SUCCESS:
+            self._live = max(self._live or (row.at, row.id), (row.at, row.id))
+        lineage = self._lineages.setdefault(row.service, Lineage())
+        entry = Lived(row.version, row.sha256, HistoryAction(row.action), HistoryStatus(row.status))
+        lineage.add(row.id, entry)
+
+    def find_kept(self) -> set[int]:
+        """The ids that must stay."""
+        kept = set(self.ids[-KEPT_ENTRIES:])
+        if self._live is not None:
+            kept.add(self._live[1])
+        return kept.union(*(lineage.find_needed(KEPT_RELEASES) for lineage in self._lineages.values()))
 
 
 async def remove(conn: AsyncConnection, table: Table, ids: Sequence[int]) -> None:

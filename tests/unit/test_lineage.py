@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.lineage import HistoryTooShortError, Lived, Release, find_needed, previous_good
+from controller.core.lineage import HistoryTooShortError, Lineage, Lived, Release, previous_good
 from releasehand.model import HistoryAction, HistoryStatus
 
 
@@ -34,6 +34,13 @@ def drift(version: str) -> Lived:
 
 def adopt(version: str) -> Lived:
     return lived(HistoryAction.ADOPT, version)
+
+
+def find_needed(history: list[Lived], keep: int) -> set[int]:
+    lineage = Lineage()
+    for place, entry in enumerate(history):
+        lineage.add(place, entry)
+    return lineage.find_needed(keep)
 
 
 def previous(*history: Lived) -> str | None:

@@ -1,5 +1,6 @@
 """What is too old goes; what is needed stays, and nobody waits for it."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from controller.store.engine import Database
 from controller.store.tables import EVENT, HISTORY
 from releasehand.model import FailureCode, HistoryAction, HistoryStatus, OperationKind
 from shared.attempt import Outcome
+from shared.clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.ledger import Ledger, ended, statements
 
@@ -104,6 +106,40 @@ async def test_thousands_of_events_go_in_short_transactions_with_pauses(ledger: 
     deletes = [parameters for statement, parameters in seen if statement.startswith("DELETE FROM event")]
     assert max(map(len, deletes)) <= pruning.DELETED_TOGETHER
     assert pauses >= len(deletes) - 1 >= 4
+
+
+async def test_a_very_long_history_is_read_a_few_entries_at_a_time(ledger: Ledger) -> None:
+    await ledger.host("host-1", ["a"], "v1")
+    old = {
+        "instance_id": "a",
+        "service": "user",
+        "sha256": "",
+        "action": HistoryAction.DEPLOY,
+        "status": HistoryStatus.SUCCESS,
+        "operation_id": "d",
+        "at": ledger.clock.now(),
+    }
+    database = Database(ledger.url)
+    async with database.write() as conn:
+        await conn.execute(insert(HISTORY), [old | {"version": f"v{n % 30}"} for n in range(3_000)])
+    await database.close()
+    ledger.clock.advance(11 * DAY_S)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await SystemClock().sleep(0)
+            turns += 1
+
+    async with asyncio.TaskGroup() as group:
+        others = group.create_task(take_turns())
+        before = turns
+        await prune(ledger, history=TEN_DAYS)
+        others.cancel()
+    assert turns - before >= 3_000 / pruning.READ_TOGETHER
+    left = [version for version, *_ in await ledger.history("a")]
+    assert left == [f"v{n % 30}" for n in range(2_990, 3_000)]
 
 
 async def test_history_keeps_what_previous_and_the_window_need(ledger: Ledger) -> None:
