@@ -19,12 +19,12 @@ from bench.api_rows import SERVICE, fill
 from bench.figures import Figure, print_figures
 from controller.core.acceptance import InstancePage
 from controller.pruner import Pruner, Retention
-from controller.store import Store
-from controller.store.engine import Database
+from controller.sealing import load_keyring
+from controller.store import Store, open_store
 from shared.clock import SystemClock
 
 NOTHING: Final = timedelta(0)
-TURNS: Final = 3
+TURNS: Final = 10
 PAUSE_S: Final = 0.02  # between two looks, as of many callers
 
 Look = Callable[[], Awaitable[Any]]
@@ -46,7 +46,7 @@ async def _pruning(store: Store, wanted: bool) -> Any:
 
 async def compare(database: str, names: list[str], seconds: float) -> list[Figure]:
     """Milliseconds of each look alone and while old rows are removed, and how many times as much that is."""
-    store = Store(Database(database), SystemClock())
+    store = await open_store(database, SystemClock(), load_keyring(database, None, ()))
     looks: dict[str, Look] = {
         "history": lambda: store.version_history(names[1], limit=100, offset=0),
         "status": lambda: store.deploy_status("past-50001", InstancePage()),

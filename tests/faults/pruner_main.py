@@ -15,12 +15,13 @@ from controller.pruner import Pruner, Retention
 from controller.store import Store
 from controller.store.engine import Database
 from shared.clock import SystemClock
+from tests.fakes.keys import KEYRING
 from tests.faults.controller_main import make_checkpoint
 
 
 async def prune(url: str, kept: timedelta, arm: Path) -> None:
     clock = SystemClock()
-    store = Store(Database(url), clock, make_checkpoint(arm))
+    store = Store(Database(url), clock, KEYRING, make_checkpoint(arm))
     try:
         await Pruner(store, Retention(events=kept, history=kept), clock).prune()
     finally:

@@ -191,9 +191,7 @@ class Orders(FleetRun):
         for _ in range(2):
             known = params.deploy_id in self.memory.promises
             try:
-                accepted = await self.fleet.call(
-                    lambda store: store.accept_retry(name, params, actor=ACTOR)
-                )
+                accepted = await self.fleet.call(lambda store: store.accept_retry(name, params, actor=ACTOR))
             except NotEndedError:
                 return
             except (*REFUSED, NothingFailedError) as refusal:
