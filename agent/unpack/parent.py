@@ -14,7 +14,7 @@ from agent.finish import finish
 from agent.unpack import landlock, ownership, sandbox
 from agent.unpack.limits import Limits, UnpackResult
 from agent.unpack.process import Standby
-from agent.unpack.writeback import start_writeback
+from agent.writeback import start_writeback
 
 _FLUSH_EVERY_S: Final = 0.1
 _FLUSH_FROM_BYTES: Final = 16 * 1024 * 1024  # of package; what less than that makes is written in a moment
@@ -37,15 +37,15 @@ async def unpack_in_child(
         with disk_errors(destination):
             if user is not None:
                 ownership.hand_over(root, user)
-        try:
-            async with _flushing(destination, os.fstat(package.fileno()).st_size):
+        async with _flushing(destination, os.fstat(package.fileno()).st_size):
+            try:
                 output = await _run(package.fileno(), root, limits, user, standby)
-        finally:
-            if user is not None:
-                with disk_errors(destination):
-                    contained = landlock.abi() >= landlock.LEAST_ABI
-                    taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
-                    await finish(taking)
+            finally:
+                if user is not None:
+                    with disk_errors(destination):
+                        contained = landlock.abi() >= landlock.LEAST_ABI
+                        taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
+                        await finish(taking)
         result = _result(output, destination)
     except BaseException:
         with disk_errors(destination):

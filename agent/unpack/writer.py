@@ -8,9 +8,10 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from agent.unpack.writeback import start_writeback
+from agent.writeback import start_writeback
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITE_BYTES: Final = 32 * 1024  # agent.download.partial says why
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024  # so much of one file; small files are better written together
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -55,9 +56,9 @@ class Writer:
     def append(self, view: memoryview) -> None:
         """Add `view` to the file that was begun last."""
         size = len(view)
-        written = os.write(self._file, view)
+        written = os.write(self._file, view if size <= _WRITE_BYTES else view[:_WRITE_BYTES])
         while written < size:
-            written += os.write(self._file, view[written:])
+            written += os.write(self._file, view[written : written + _WRITE_BYTES])
         self._unsaid += size
         if self._unsaid >= _WRITEBACK_BYTES:
             start_writeback(self._file)
