@@ -2,13 +2,11 @@
 
 import io
 import json
-import logging
 import re
 import struct
 from collections.abc import Iterator
 
-import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from rich.console import Console
@@ -19,7 +17,6 @@ from controller.store import events
 from releasehand.cli.terminal import print_json, say
 from releasehand.shown import escape_controls, escape_json
 from shared.journald import encode_entry
-from shared.logs import JournalFormatter, JsonFormatter, TextFormatter
 from shared.urls import redact_url
 
 FORGED = "web-1\n2026-11-22T00:00:00.000Z INFO phase ended outcome=ok"
@@ -30,13 +27,6 @@ HOSTILE = st.one_of(
         alphabet=st.sampled_from("ab \\\"'=%\t\n\r\x00\x07\x1b\x7f\x85\x9b\u061c\u200e\u202e\u2028\ud800😀")
     ),
 )
-many = settings(max_examples=1_000)
-
-
-def record_of(message: str, **fields: object) -> logging.LogRecord:
-    record = logging.LogRecord("agent", logging.INFO, __file__, 1, message, None, None)
-    record.fields = fields
-    return record
 
 
 @given(text=HOSTILE)
@@ -46,21 +36,6 @@ def test_what_was_escaped_is_one_printable_line(text: str) -> None:
     assert escape_controls(text).isprintable()
     assert escape_controls(escape_controls(text)) == escape_controls(text)
     assert not text.isprintable() or escape_controls(text) == text
-
-
-@many
-@given(text=HOSTILE, other=HOSTILE)
-@example(text=FORGED, other=STEERING)
-@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter(), JournalFormatter()])
-def test_a_line_of_the_log_stays_one_line_whatever_is_in_it(
-    formatter: logging.Formatter, text: str, other: str
-) -> None:
-    """In the event, in a field and in what is not even text."""
-    for line in (
-        formatter.format(record_of(text, reason=other)),
-        formatter.format(record_of("agent said", instance_id=text, version=other, reason=[text, other])),
-    ):
-        assert line.isprintable()
 
 
 @given(text=HOSTILE)

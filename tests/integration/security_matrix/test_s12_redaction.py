@@ -1,4 +1,4 @@
-"""A secret in a package's URL is found nowhere again, however its deployment ends (security.md S12)."""
+"""S12: a secret in the URL of a package is found nowhere again, however its deployment ends."""
 
 import asyncio
 import hashlib
@@ -83,7 +83,7 @@ class Stage:
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-async def test_a_secret_in_a_url_is_found_nowhere_however_the_deployment_ends(tmp_path: Path) -> None:
+async def test_s12_a_secret_in_a_url_is_found_nowhere_however_the_deployment_ends(tmp_path: Path) -> None:
     folder = tmp_path / "world"
     async with run_world(folder, hosts=3) as world, run_origin(_made(tmp_path / "elsewhere")) as elsewhere:
         port = tomllib.loads((folder / "controller.toml").read_text())["api"]["port"]
@@ -169,8 +169,8 @@ async def _be_killed(stage: Stage, host: Host) -> None:
     deploy_id = await stage.begin(first, host, retry_count=3)
     await host.armed.ended()
     assert find_in_files(host.folder) == [], "what a killed agent has written down"
-    host.agent.start()
-    await host.agent.ready()
+    host.armed.start("--eager")
+    await host.armed.ready()
     assert await stage.ends(deploy_id, host) == Status.COMPLETED
 
 
