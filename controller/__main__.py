@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from controller.token_commands import token_app
 from releasehand.shown import escape_controls
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ pki_app = typer.Typer(
     help="The authority that signs agents' certificates and the hub's.", no_args_is_help=True
 )
 app.add_typer(pki_app, name="pki")
+app.add_typer(token_app, name="token")
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
 

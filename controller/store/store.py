@@ -15,17 +15,20 @@ from .work import Work
 
 
 async def open_store(
-    url: str, clock: Clock, keyring: Keyring, *, checkpoint: Checkpoint = pass_by
+    url: str, clock: Clock, keyring: Keyring, *, checkpoint: Checkpoint = pass_by, beside: bool = False
 ) -> "Store":
     """Connect, bring the schema up to date and make sure that commits are durable. Raises
-    StoreUnavailableError."""
+    StoreUnavailableError.
+
+    Opened `beside` a controller that may be running, who is connected stays as it is."""
     make_directory(url)
     database = Database(url)
     try:
         await migrate(database)
         await database.check()
         store = Store(database, clock, keyring, checkpoint)
-        await store.forget_presence()
+        if not beside:
+            await store.forget_presence()
     except BaseException:
         await database.close()
         raise

@@ -33,8 +33,10 @@ def _check_distinct(names: list[str]) -> list[str]:
 
 
 def _read_scope(value: object) -> object:
-    """JSON has words, not members of an enum; unknown words are told by the enum."""
-    return Scope(value) if isinstance(value, str) and value in set(Scope) else value
+    """JSON has words, not members of an enum."""
+    if isinstance(value, str) and value in set(Scope):
+        return Scope(value)
+    raise ValueError(f"must be one of {', '.join(Scope)}")
 
 
 ScopeWord = Annotated[Scope, BeforeValidator(_read_scope)]
