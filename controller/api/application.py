@@ -1,6 +1,8 @@
 """The aiohttp application, made from the table of routes."""
 
+import asyncio
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from aiohttp import web
@@ -68,9 +70,9 @@ def _add_path(app: web.Application, path: str, by_method: dict[str, AioHandler])
 def _plain_handlers(deps: ApiDeps) -> dict[str, AioHandler]:
     """Answers without envelope or token: the document, and the probes of process supervisors and load
     balancers."""
-    document = build_document(ROUTES, version=deps.version)
 
     async def openapi(_request: web.Request) -> web.Response:
+        document = await asyncio.to_thread(_document, deps.version)
         return web.Response(body=document, content_type="application/json")
 
     async def livez(_request: web.Request) -> web.Response:
@@ -81,6 +83,12 @@ def _plain_handlers(deps: ApiDeps) -> dict[str, AioHandler]:
         return web.json_response({"status": status}, status=503 if status is HealthStatus.UNHEALTHY else 200)
 
     return {"/openapi.json": openapi, "/livez": livez, "/readyz": readyz}
+
+
+@cache
+def _document(version: str) -> bytes:
+    """Made when it is first asked for, and once: it takes longer than all else of a start."""
+    return build_document(ROUTES, version=version)
 
 
 async def _refuse_path(request: web.Request) -> web.Response:
