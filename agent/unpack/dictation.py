@@ -26,7 +26,6 @@ _MOST_STEPS: Final = 2_000
 _MOST_NAME_CHARS: Final = 128 * 1024
 _LENGTH_BYTES: Final = 4
 _FAILED: Final = 1
-_NOTHING: Final = memoryview(b"")
 
 # A step is (kind, path, argument), or the length of a piece of content of the file that came last. marshal is
 # quick, and trusting it costs nothing: the writer could do no more than the one who sends it something bad.
@@ -58,17 +57,26 @@ class Dictation:
         """See Writer."""
         self._add((_FILE, path, executable), len(path))
         for view in content:
-            rest = view
-            while rest:
-                room = _BLOCK_BYTES - self._used
-                if not room or len(self._steps) >= _MOST_STEPS:
-                    self._hand_over()
-                    continue
-                piece, rest = (rest, _NOTHING) if len(rest) <= room else (rest[:room], rest[room:])
-                at, size = self._block * _BLOCK_BYTES + self._used, len(piece)
-                self._ring[at : at + size] = piece
+            used, size = self._used, len(view)
+            if size <= _BLOCK_BYTES - used and len(self._steps) < _MOST_STEPS:  # nearly every small file
+                at = self._block * _BLOCK_BYTES + used
+                self._ring[at : at + size] = view
                 self._steps.append(size)
-                self._used += size
+                self._used = used + size
+            else:
+                self._add_parts(view)
+
+    def _add_parts(self, view: memoryview) -> None:
+        """Add content that does not fit into what is left of the block."""
+        while view:
+            if self._used == _BLOCK_BYTES or len(self._steps) >= _MOST_STEPS:
+                self._hand_over()
+            size = min(len(view), _BLOCK_BYTES - self._used)
+            at = self._block * _BLOCK_BYTES + self._used
+            self._ring[at : at + size] = view[:size]
+            self._steps.append(size)
+            self._used += size
+            view = view[size:]
 
     def make_hardlink(self, path: str, target: str) -> None:
         """See Writer."""
