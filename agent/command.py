@@ -60,7 +60,8 @@ def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
         _give_up(config, exc.problems)
     if problems := find_trust_problems(settings):
         _give_up(config, problems)
-    typer.echo(f"{config}: fine; agent {settings.agent_id} with {len(settings.instance)} instance(s)")
+    who = f"agent {settings.agent_id}" if settings.agent_id else "an agent"
+    typer.echo(f"{config}: fine; {who} with {len(settings.instance)} instance(s)")
 
 
 def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:

@@ -4,7 +4,6 @@ decides it all.
 A controller can name a version and a URL; what is run here, and where packages may come from, stands
 here alone."""
 
-import ipaddress
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +14,11 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     Field,
-    SecretStr,
     model_validator,
 )
 
 from agent.errors import TrustUnreadableError
+from agent.identity import Expected
 from agent.instance_config import (
     AbsolutePath,
     Check,
@@ -64,55 +63,27 @@ __all__ = [
     "find_trust_problems",
     "load_config",
     "read_config",
-    "read_token",
 ]
 
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_AGENT"
-MAX_TOKEN_CHARS: Final = 4_096
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_hub_url(url: str) -> str:
-    """wss everywhere; plain ws only where nobody else can listen."""
     parts = urlsplit(url)
-    if parts.scheme not in {"wss", "ws"} or not parts.hostname:
+    if parts.scheme != "wss" or not parts.hostname:
         raise ValueError("must be wss://HOST:PORT")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("must carry no user, query or fragment; the token has a key of its own")
+        raise ValueError("must carry no user, query or fragment")
     if parts.port == 0:
         raise ValueError("must not name port 0")
-    if parts.scheme == "ws" and not _is_loopback(parts.hostname):
-        raise ValueError(
-            "must be wss: the token would cross the network readable (ws is for loopback addresses)"
-        )
     return url
 
 
 class ControllerSection(Section):
-    """The hub and what this agent shows there. `token_file` is read again at each connection."""
+    """The controller. The host keeps where it joined, so this may be left out."""
 
-    url: Annotated[str, AfterValidator(_check_hub_url)]
-    """The hub: wss://HOST:PORT; plain ws only on a loopback address."""
-    ca_file: AbsolutePath | None = None
-    """The authority of the hub's certificate, PEM; no other is trusted. wss needs it."""
-    token_file: AbsolutePath | None = None
-    """A file with this agent's token. Either this or `token`."""
-    token: SecretStr | None = None
-    """The token itself."""
-
-    @model_validator(mode="after")
-    def _one_of_each(self) -> "ControllerSection":
-        if (self.token_file is None) == (self.token is None):
-            raise ValueError("needs either token_file or token")
-        if self.url.startswith("wss:") and self.ca_file is None:
-            raise ValueError("needs ca_file: a wss link trusts that CA and no other")
-        return self
+    url: Annotated[str, AfterValidator(_check_hub_url)] | None = None
+    """The hub: wss://HOST:PORT. Left out: the one that this host joined; another one is refused."""
 
 
 class VerificationSection(Section):
@@ -163,13 +134,13 @@ class TrustSection(VerificationSection):
 class AgentConfig(Section):
     """The whole file."""
 
-    agent_id: Name
-    """Who this agent is; the controller knows its token by this name."""
+    agent_id: Name | None = None
+    """Who this agent is. Left out: who its certificate says; a certificate of another one is refused."""
     state_dir: AbsolutePath = Path("/var/lib/releasehand-agent")
-    """The journal, and packages on their way. One agent alone uses it."""
+    """The journal, packages on their way, and in `identity/` who this agent is. One agent alone uses it."""
     log_format: LogFormat = "text"
     """Lines for people, or one JSON object for each event."""
-    controller: ControllerSection
+    controller: ControllerSection = ControllerSection()
     packages: PackagesSection = PackagesSection()
     unpack: UnpackSection = UnpackSection()
     trust: TrustSection = TrustSection()
@@ -177,6 +148,10 @@ class AgentConfig(Section):
     metadata: dict[str, str] = Field(default_factory=dict)
     """Told to the controller, beside `unpack_landlock` and `unpack_user`, which say how unpacking is
     confined."""
+
+    def expected_identity(self) -> Expected:
+        """What this file says of the identity that the host keeps."""
+        return Expected(self.agent_id or "", self.controller.url or "")
 
 
 def load_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:
@@ -198,24 +173,6 @@ def read_config(file: Path, environment: Mapping[str, str]) -> AgentConfig:
         prefix=ENVIRONMENT_PREFIX,
         look_across=_look_across,
     )
-
-
-def read_token(section: ControllerSection) -> str:
-    """The token as it stands in the file now. Raises ConfigError when there is none to send."""
-    if section.token is not None:
-        text, where = section.token.get_secret_value(), "controller.token"
-    else:
-        assert section.token_file is not None, "the section has one of both"
-        where = f"controller.token_file ({section.token_file})"
-        try:
-            text = section.token_file.read_text(encoding="ascii").strip()
-        except OSError as exc:
-            raise ConfigError([Problem(where, f"cannot be read: {exc.strerror or exc}")]) from exc
-        except UnicodeDecodeError as exc:
-            raise ConfigError([Problem(where, "holds something that is no token")]) from exc
-    if not text or len(text) > MAX_TOKEN_CHARS or not text.isascii() or not text.isprintable() or " " in text:
-        raise ConfigError([Problem(where, "holds no token: one word of printable ASCII is wanted")])
-    return text
 
 
 def find_trust_problems(config: AgentConfig) -> list[Problem]:
@@ -273,19 +230,12 @@ def _find_clashes(tree: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _find_bad_files(config: AgentConfig) -> Iterator[Problem]:
+    file = config.packages.ca_file
+    if file is None:
+        return
     try:
-        read_token(config.controller)
-    except ConfigError as exc:
-        yield from exc.problems
-    for where, file in (
-        ("controller.ca_file", config.controller.ca_file),
-        ("packages.ca_file", config.packages.ca_file),
-    ):
-        if file is None:
-            continue
-        try:
-            client_context(file)
-        except ssl.SSLError:
-            yield Problem(where, f"{file} holds no certificate in PEM form")
-        except OSError as exc:
-            yield Problem(where, f"{file} cannot be read: {exc.strerror or exc}")
+        client_context(file)
+    except ssl.SSLError:
+        yield Problem("packages.ca_file", f"{file} holds no certificate in PEM form")
+    except OSError as exc:
+        yield Problem("packages.ca_file", f"{file} cannot be read: {exc.strerror or exc}")

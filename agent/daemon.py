@@ -28,6 +28,7 @@ from agent.config import (
 )
 from agent.download import Downloader
 from agent.executor import Executor
+from agent.identity import read_membership
 from agent.instance import Instance
 from agent.journal import JOURNAL_NAME, Journal
 from agent.pulse import Pulse
@@ -35,7 +36,7 @@ from agent.runner import Tools
 from agent.service import CommandService, ServiceManager, SystemdService, UnwatchedService
 from agent.switch import InstallRoot
 from agent.unpack import sandbox
-from agent.uplink import Identity, Uplink
+from agent.uplink import HostFacts, Uplink
 from shared.clock import Clock, SystemClock
 from shared.errors import AttemptError, ReleasehandError
 from shared.logs import get_log
@@ -94,16 +95,15 @@ async def run_agent(
             await executor.recover()
             pulse = Pulse(executor, disk=config.state_dir, position=lambda: journal.last_n, clock=clock)
             await pulse.look()
-            identity = Identity(
-                config.agent_id,
+            facts = HostFacts(
                 agent_version(),
                 socket.gethostname(),
                 boot_id,
                 with_sandbox(config.metadata, confinement),
             )
             uplink = Uplink(
-                config.controller,
-                identity,
+                partial(read_membership, config.state_dir, config.expected_identity()),
+                facts,
                 executor=executor,
                 journal=journal,
                 pulse=pulse,
@@ -114,8 +114,7 @@ async def run_agent(
             )
             log.info(
                 "agent is ready",
-                agent_id=config.agent_id,
-                version=identity.version,
+                version=facts.version,
                 instances=len(instances),
                 unfinished=len(executor.unfinished),
                 incarnation=journal.incarnation,

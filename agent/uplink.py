@@ -7,15 +7,15 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import random
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidMessage, WebSocketException
 from websockets.frames import CloseCode
 
-from agent.config import ControllerSection, read_token
 from agent.executor import Executor
+from agent.identity import Membership
 from agent.journal import Journal
 from agent.link import Link, LinkLostError
 from agent.pulse import Pulse
@@ -25,11 +25,11 @@ from shared.errors import ReleasehandError
 from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_controller, encode
 from shared.logs import get_log
 from shared.session import QueueFullError
-from shared.tls import client_context
 
 OPEN_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 2.0
 WELCOME_TIMEOUT_S: Final = 10.0
+TOLERATED_SKEW_S: Final = 30.0
 MIN_WINDOW_S: Final = 4.0  # until a controller says how many come back with this agent, and at the least
 MAX_WINDOW_S: Final = 100.0
 
@@ -37,18 +37,30 @@ log = get_log(__name__)
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Who this agent is, as `hello` tells it."""
+class HostFacts:
+    """What `hello` tells of the host and its daemon; who the agent is, its certificate says."""
 
-    agent_id: str
     version: str
     host: str
     boot_id: str
     metadata: dict[str, str]
 
 
+class _Connection(ClientConnection):
+    """Tells what TLS said. In TLS 1.3 a client hears only after its own handshake that it was refused."""
+
+    async def handshake(self, *args: Any, **more: Any) -> None:
+        """As ClientConnection's; raises ssl.SSLError as well."""
+        try:
+            await super().handshake(*args, **more)
+        except InvalidMessage:
+            if isinstance(self.connection_exc, ssl.SSLError):
+                raise self.connection_exc from None
+            raise
+
+
 class _Connect(connect):
-    """Follows no redirect: the token is for one address only."""
+    """Follows no redirect: the host joined one address only."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -59,8 +71,8 @@ class Uplink:
 
     def __init__(
         self,
-        section: ControllerSection,
-        identity: Identity,
+        read_membership: Callable[[], Membership],
+        facts: HostFacts,
         *,
         executor: Executor,
         journal: Journal,
@@ -70,9 +82,11 @@ class Uplink:
         jitter: Callable[[], float] = random,
         show: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`jitter` gives numbers in [0, 1); `news` is set whenever the journal has something new to
-        report; `show` is told in one line how the link is."""
-        self._section, self._identity = section, identity
+        """`read_membership` is called in a thread before each connection, for it may have changed; it raises
+        ReleasehandError. `jitter` gives numbers in [0, 1); `news` is set whenever the journal has something
+        new to report; `show` is told in one line how the link is."""
+        self._read_membership, self._facts = read_membership, facts
+        self._member: Membership | None = None
         self._executor, self._journal, self._pulse = executor, journal, pulse
         self._clock, self._jitter, self._news, self._show = clock, jitter, news, show
         self._window_s = MIN_WINDOW_S
@@ -89,23 +103,19 @@ class Uplink:
             try:
                 await self._hold_link()
             except (OSError, WebSocketException, ReleasehandError, QueueFullError, ValidationError) as exc:
-                reason = describe_trouble(exc, self._section.url)
+                reason = describe_trouble(exc, self._member, self._clock.now())
             delay_s = max(0.0, self._jitter() * self._window_s - (self._clock.monotonic() - self._since))
             self._tell(reason, delay_s)
             await self._clock.sleep(delay_s)
 
     async def _hold_link(self) -> NoReturn:
-        secure = self._section.url.startswith("wss:")
-        assert not secure or self._section.ca_file is not None, "the configuration sees to it"
-        context: ssl.SSLContext | None = None
-        if self._section.ca_file is not None and secure:
-            context = await asyncio.to_thread(client_context, self._section.ca_file)
-        token = await asyncio.to_thread(read_token, self._section)
+        self._member = None
+        self._member = member = await asyncio.to_thread(self._read_membership)
         async with _Connect(
-            self._section.url,
-            ssl=context,
-            additional_headers={"Authorization": f"Bearer {token}"},
-            user_agent_header=f"releasehand-agent/{self._identity.version}",
+            member.url,
+            create_connection=_Connection,
+            ssl=member.tls,
+            user_agent_header=f"releasehand-agent/{self._facts.version}",
             compression=None,
             proxy=None,
             max_size=MAX_FRAME_BYTES,
@@ -114,17 +124,18 @@ class Uplink:
             ping_interval=None,  # the session's heartbeat is the only judge of silence
         ) as socket:
             try:
-                await self._keep(socket)
+                await self._keep(socket, member)
             except asyncio.CancelledError:
                 await socket.close(CloseCode.GOING_AWAY, "the agent is stopping")
                 raise
 
-    async def _keep(self, socket: ClientConnection) -> NoReturn:
-        welcome = await self._greet(socket)
+    async def _keep(self, socket: ClientConnection, member: Membership) -> NoReturn:
+        welcome = await self._greet(socket, member.agent_id)
+        self._compare_clocks(welcome)
         self._window_s = min(max(MIN_WINDOW_S, welcome.reconnect_window_s), MAX_WINDOW_S)
         self._told = ""
-        self._show(f"connected to {self._section.url}")
-        log.info("link was established", controller=self._section.url, epoch=welcome.session_epoch)
+        self._show(f"connected to {member.url}")
+        log.info("link was established", controller=member.url, epoch=welcome.session_epoch)
         link = Link(
             socket,
             welcome,
@@ -140,8 +151,8 @@ class Uplink:
         finally:
             self._since = self._clock.monotonic()
 
-    async def _greet(self, socket: ClientConnection) -> Welcome:
-        await socket.send(encode(await self._hello()))
+    async def _greet(self, socket: ClientConnection, agent_id: str) -> Welcome:
+        await socket.send(encode(await self._hello(agent_id)))
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
                 frame = decode_from_controller(await socket.recv())
@@ -167,19 +178,25 @@ class Uplink:
             )
         return frame
 
-    async def _hello(self) -> Hello:
-        who = self._identity
+    async def _hello(self, agent_id: str) -> Hello:
+        facts = self._facts
         return Hello(
-            agent_id=who.agent_id,
-            agent_version=who.version,
-            host=who.host,
-            boot_id=who.boot_id,
+            agent_id=agent_id,
+            agent_version=facts.version,
+            host=facts.host,
+            boot_id=facts.boot_id,
             incarnation=self._journal.incarnation,
             last_n=self._journal.last_n,
             instances=await self._executor.states(),
             open_attempts=self._executor.open_attempts(),
-            metadata=who.metadata,
+            metadata=facts.metadata,
         )
+
+    def _compare_clocks(self, welcome: Welcome) -> None:
+        """Times in the log and ends of certificates are by both clocks."""
+        ahead_s = (self._clock.now() - welcome.server_time).total_seconds()
+        if abs(ahead_s) >= TOLERATED_SKEW_S:
+            log.info("this host's clock is not the controller's", ahead_s=round(ahead_s))
 
     def _tell(self, reason: str, delay_s: float) -> None:
         """Say each reason once, not once per try."""

@@ -113,7 +113,7 @@ def running_controller(folder: Path, database: str) -> Iterator[psutil.Process]:
     config = folder / "controller.toml"
     config.write_text(
         f'database = "{database}"\n[api]\nport = {PORTS[0]}\ntokens = {{ bench = "{TOKEN}" }}\n'
-        f'[hub]\nhost = "127.0.0.1"\nport = {PORTS[1]}\n'
+        f'[hub]\nhost = "127.0.0.1"\nport = {PORTS[1]}\n[pki]\ndirectory = "{folder}/pki"\n'
     )
     program = [str(Path(sys.executable).parent / "releasehand-controller"), "serve", "--config", str(config)]
     with (folder / "controller.log").open("wb") as log:

@@ -1,15 +1,18 @@
 """The rows that the benchmark of the API asks about."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Table, insert
 
+from controller.core.audit import Actor
+from controller.core.enrolment import Term
 from controller.sealing import load_keyring
 from controller.store import Store, open_store
 from controller.store.engine import Database
 from controller.store.tables import EVENT, HISTORY, OPERATION, TASK
+from releasehand.model import ActorKind
 from shared.clock import SystemClock
 from shared.frames import Active, Hello, InstanceState
 
@@ -20,6 +23,8 @@ PAST: Final = 1_000_000
 OPERATIONS: Final = 100_000
 """Ended within the last day, with one task each."""
 _CHUNK: Final = 20_000
+_TERM: Final = Term(timedelta(days=30), datetime.max.replace(tzinfo=UTC))
+_ACTOR: Final = Actor("bench", ActorKind.LOCAL)
 
 
 async def fill(database: str, instances: int) -> list[str]:
@@ -53,7 +58,8 @@ async def _list_instances(store: Store, count: int) -> list[str]:
             last_n=0,
             instances=instances,
         )
-        await store.greet(hello)
+        given = await store.enrol(hello.agent_id, "", _TERM, actor=_ACTOR)
+        await store.greet(hello, given.serial)
     return names
 
 

@@ -6,7 +6,6 @@ ways. PSS is what a process has alone, and its part of what it shares with other
 
 import argparse
 import asyncio
-import secrets
 import statistics
 import sys
 import tempfile
@@ -70,7 +69,7 @@ def plan_idle(folder: Path, instances: int) -> Layout:
         Place(f"web-{number}", HOST, port, folder / HOST / "srv" / f"web-{number}")
         for number, port in enumerate(ports[:instances], 1)
     )
-    return replace(layout, places=places, agent_tokens={HOST: secrets.token_urlsafe(24)})
+    return replace(layout, places=places)
 
 
 async def measure(layout: Layout, seconds: float) -> list[Figure]:

@@ -40,6 +40,7 @@ def serve(config: ConfigFile) -> None:
     from controller.app import serve_until_told
     from controller.config import load_config
     from controller.core.refusals import StoreUnavailableError
+    from controller.pki import AuthorityError
     from shared.logs import configure_logs
     from shared.sealing import KeyFileError
     from shared.settings import ConfigError
@@ -50,7 +51,7 @@ def serve(config: ConfigFile) -> None:
         asyncio.run(serve_until_told(settings))
     except ConfigError as exc:
         _fail(str(exc), 2)
-    except (StoreUnavailableError, KeyFileError, OSError) as exc:
+    except (StoreUnavailableError, AuthorityError, KeyFileError, OSError) as exc:
         _fail(f"cannot start: {exc}", 1)
 
 

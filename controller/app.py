@@ -17,7 +17,7 @@ from controller.bulletin import Bulletin
 from controller.certificate import FollowedCertificate
 from controller.checkpoint import Checkpoint, pass_by
 from controller.claimants import Claimants
-from controller.config import ControllerConfig, find_risks, read_agent_tokens, read_api_tokens
+from controller.config import ControllerConfig, find_risks, hub_names, read_api_tokens
 from controller.dispatcher import Dispatcher
 from controller.health import Health
 from controller.hub import Hub, HubSettings
@@ -26,6 +26,7 @@ from controller.hub.link import LinkDeps
 from controller.hub.registry import Registry
 from controller.live import Live
 from controller.notice import Notices
+from controller.pki import HubCertificate, open_authority, read_hub_authority
 from controller.pruner import Pruner, Retention
 from controller.recorder import Recorder
 from controller.sealing import load_keyring
@@ -35,8 +36,8 @@ from controller.store.engine import make_directory
 from controller.sweeper import Sweeper
 from shared.clock import Clock, SystemClock
 from shared.logs import get_log
+from shared.sealing import Keyring
 from shared.supervisor import Supervisor
-from shared.tls import server_context
 
 VERSION: Final = version("releasehand-daemons")
 
@@ -58,11 +59,10 @@ async def run_controller(
     """Run a controller until the block ends, then stop it gracefully: calls that run are answered, what is
     recorded stays, agents keep what is not and tell the next controller.
 
-    Raises StoreUnavailableError, OSError (a port is taken), ConfigError."""
+    Raises StoreUnavailableError, AuthorityError, OSError (a port is taken), ConfigError."""
     clock = shared = SharedClock(clock)
-    secrets = config.secrets
-    make_directory(config.database)
-    keyring = await asyncio.to_thread(load_keyring, config.database, secrets.key_file, secrets.old_key_files)
+    hub_certificate = await asyncio.to_thread(_make_hub_certificate, config)
+    keyring = await asyncio.to_thread(_open_keyring, config)
     store = await open_store(config.database, clock, keyring, checkpoint=checkpoint)
     try:
         if missing := await store.reseal():
@@ -81,7 +81,12 @@ async def run_controller(
         claimants = Claimants(store, registry, clock)
         health = Health(store, clock, VERSION)
         hub = Hub(
-            _hub_settings(config),
+            HubSettings(
+                config.hub.host,
+                config.hub.port,
+                await asyncio.to_thread(hub_certificate.open),
+                config.hub.max_connections,
+            ),
             store=store,
             registry=registry,
             dispatcher=dispatcher,
@@ -110,7 +115,7 @@ async def run_controller(
             )
         )
         certificate = _follow_certificate(config, clock)
-        parts = (recorder, dispatcher, sweeper, pruner, claimants, health, leases, uses)
+        parts = (recorder, dispatcher, sweeper, pruner, claimants, health, leases, uses, hub_certificate)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(part.run()) for part in parts]
             if certificate is not None:
@@ -120,7 +125,7 @@ async def run_controller(
             try:
                 async with (
                     _serve_api(api, config, certificate) as api_address,
-                    _serve_hub(hub, config) as hub_address,
+                    _serve_hub(hub) as hub_address,
                 ):
                     yield Addresses(api_address, hub_address)
             finally:
@@ -134,6 +139,19 @@ async def run_controller(
         raise
     finally:
         await store.close()
+
+
+def _open_keyring(config: ControllerConfig) -> Keyring:
+    secrets = config.secrets
+    make_directory(config.database)
+    return load_keyring(config.database, secrets.key_file, secrets.old_key_files)
+
+
+def _make_hub_certificate(config: ControllerConfig) -> HubCertificate:
+    """With the authority, if there is none. TLS goes by this machine's clock, whatever the rest goes by."""
+    clock, directory = SystemClock(), config.pki.directory
+    open_authority(directory, clock.now())
+    return HubCertificate(read_hub_authority(directory, clock.now()), directory, hub_names(config.hub), clock)
 
 
 async def _warn_of_no_callers(tokens: Mapping[str, str], store: Store) -> None:
@@ -154,13 +172,6 @@ def _serve_api(
     return serve_api(api, section.host, section.port, max_connections=section.max_connections, tls=tls)
 
 
-def _hub_settings(config: ControllerConfig) -> HubSettings:
-    cert_file, key_file = config.hub.cert_file, config.hub.key_file
-    tls = server_context(cert_file, key_file) if cert_file and key_file else None
-    section = config.hub
-    return HubSettings(section.host, section.port, tls, read_agent_tokens(config), section.max_connections)
-
-
 def _retention(config: ControllerConfig) -> Retention:
     def days(number: int) -> timedelta | None:
         return timedelta(days=number) if number else None
@@ -169,12 +180,12 @@ def _retention(config: ControllerConfig) -> Retention:
 
 
 @asynccontextmanager
-async def _serve_hub(hub: Hub, config: ControllerConfig) -> AsyncIterator[str]:
+async def _serve_hub(hub: Hub) -> AsyncIterator[str]:
     server = await hub.start()
     try:
         host, port = next(iter(server.sockets)).getsockname()[:2]
         address = f"[{host}]" if ":" in host else host
-        yield f"{'wss' if config.hub.cert_file else 'ws'}://{address}:{port}"
+        yield f"wss://{address}:{port}"
     finally:
         server.close()
         await server.wait_closed()

@@ -1,7 +1,8 @@
 """controller.toml: where the controller listens, who may talk to it, and where its rows are."""
 
 import ipaddress
-import ssl
+import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,6 @@ from controller.sealing import find_key_problems
 from releasehand.model import Name
 from shared.logs import LogFormat
 from shared.settings import ConfigError, Problem, load_settings
-from shared.tls import server_context
 
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_CONTROLLER"
 DEFAULT_DATABASE: Final = "sqlite:////var/lib/releasehand-controller/controller.db"
@@ -25,6 +25,10 @@ MAX_TOKEN_CHARS: Final = 4_096
 _API_HOST: Final = "127.0.0.1"
 _HUB_HOST: Final = "0.0.0.0"
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+MAX_HOST_NAME: Final = 253
 _POSTGRESQL: Final = ("postgresql", "postgres")
 _VERIFIED: Final = frozenset({"verify-ca", "verify-full"})
 _FLAG: Final = TypeAdapter(bool)
@@ -117,21 +121,15 @@ class ApiSection(Section):
 
 
 class HubSection(Section):
-    """The agents' port. An agent's token stands in `agents` by agent id, or in a file named in
-    `agent_files`."""
+    """The agents' port. It speaks TLS 1.3 with a certificate of the controller's own authority."""
 
     host: Host = _HUB_HOST
     """The address to listen on."""
     port: Port = 8443
     """The port that agents connect to; 0 for any free one."""
-    cert_file: AbsolutePath | None = None
-    """The hub's certificate with its chain, PEM. Only a loopback `host` may do without."""
-    key_file: AbsolutePath | None = None
-    """The certificate's key, PEM."""
-    agents: dict[Name, SecretStr] = {}
-    """Agents by id. A token has at least 16 characters, and each agent its own."""
-    agent_files: dict[Name, AbsolutePath] = {}
-    """The same, each token in a file; it is read at start."""
+    names: tuple[Host, ...] = ()
+    """Host names and addresses that agents find the hub at: its certificate names these and no other. Empty:
+    this machine's name, localhost, 127.0.0.1, ::1, and `host` when it is one address."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Agents' connections that may be open at once; one more is refused with 503."""
     send_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
@@ -202,9 +200,12 @@ def read_api_tokens(config: ControllerConfig) -> dict[str, str]:
     return _read_tokens("api.tokens", config.api.tokens, "api.token_files", config.api.token_files)
 
 
-def read_agent_tokens(config: ControllerConfig) -> dict[str, str]:
-    """Agent id to token, files read now. Raises ConfigError."""
-    return _read_tokens("hub.agents", config.hub.agents, "hub.agent_files", config.hub.agent_files)
+def hub_names(hub: HubSection) -> list[str]:
+    """What the hub's certificate is to name."""
+    if hub.names:
+        return list(hub.names)
+    own = socket.gethostname()
+    return [*([own] if _is_name(own) else []), *_LOOPBACK, *({hub.host} - _ANY_ADDRESS - set(_LOOPBACK))]
 
 
 def find_risks(config: ControllerConfig) -> list[str]:
@@ -214,8 +215,6 @@ def find_risks(config: ControllerConfig) -> list[str]:
         risks.append(f"the API answers plain HTTP on {config.api.host}: tokens cross the network readable")
     if _is_readable_on_the_way(config.database):
         risks.append("the database is reached without verified TLS: add ?ssl=verify-full to its URL")
-    if not config.hub.agents and not config.hub.agent_files:
-        risks.append("hub.agents is empty: no agent can connect")
     return risks
 
 
@@ -236,8 +235,7 @@ def _look_across(tree: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _find_bad_tokens(read_api_tokens, ControllerConfig(api=api))
         yield from find_pair_problems("api", api.cert_file, api.key_file)
     if hub is not None:
-        yield from _find_bad_tokens(read_agent_tokens, ControllerConfig(hub=hub))
-        yield from _find_bad_certificate(hub)
+        yield from _find_bad_names(hub)
     yield from _find_bad_keys(tree)
     if api is not None and hub is not None and _share_a_port(api, hub):
         yield Problem("hub.port", f"{hub.port} is api.port too; each needs its own")
@@ -264,7 +262,7 @@ def _share_a_port(api: ApiSection, hub: HubSection) -> bool:
 
 def _find_open_networks(tree: Mapping[str, Any]) -> Iterator[Problem]:
     """Listening beyond this machine without encryption. Looks at the values as they were read."""
-    api, hub = (part if isinstance(part := tree.get(name), dict) else {} for name in ("api", "hub"))
+    api = part if isinstance(part := tree.get("api"), dict) else {}
     is_plain = not {"cert_file", "key_file"} & set(api)
     if is_plain and _is_open(api.get("host", _API_HOST)) and not _is_true(api.get("allow_plain_http", False)):
         yield Problem(
@@ -273,11 +271,6 @@ def _find_open_networks(tree: Mapping[str, Any]) -> Iterator[Problem]:
             " api.cert_file and api.key_file, listen on 127.0.0.1 behind a TLS proxy, or set"
             " api.allow_plain_http = true and let tokens cross the network readable",
         )
-    given = [key for key in ("cert_file", "key_file") if key in hub]
-    if len(given) == 1:
-        yield Problem("hub", "needs cert_file and key_file together")
-    elif not given and _is_open(hub.get("host", _HUB_HOST)):
-        yield Problem("hub", "needs cert_file and key_file; only a loopback address may do without TLS")
 
 
 def _is_open(host: object) -> bool:
@@ -340,19 +333,17 @@ def _find_bad_tokens(
         yield from exc.problems
 
 
-def _find_bad_certificate(hub: HubSection) -> Iterator[Problem]:
-    if hub.cert_file is None or hub.key_file is None:
-        return
-    unreadable = False
-    for where, file in (("hub.cert_file", hub.cert_file), ("hub.key_file", hub.key_file)):
-        try:
-            file.read_bytes()
-        except OSError as exc:
-            unreadable = True
-            yield Problem(where, f"{file} cannot be read: {exc.strerror or exc}")
-    if unreadable:
-        return
+def _find_bad_names(hub: HubSection) -> Iterator[Problem]:
+    for name in hub.names:
+        if not _is_name(name):
+            what = f"'{name}' is neither an address nor a host name: hub.example.com, without port"
+            yield Problem("hub.names", what)
+
+
+def _is_name(name: str) -> bool:
+    """What a certificate can name: an address or a DNS name, no wildcard."""
     try:
-        server_context(hub.cert_file, hub.key_file)
-    except (ssl.SSLError, OSError) as exc:
-        yield Problem("hub.cert_file", f"cannot be used with hub.key_file: {exc}")
+        ipaddress.ip_address(name)
+    except ValueError:
+        return _HOST_NAME.fullmatch(name) is not None and len(name) <= MAX_HOST_NAME
+    return True

@@ -5,14 +5,21 @@ import secrets
 import shutil
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
 
 from controller.app import run_controller, until_told
-from controller.config import ApiSection, ControllerConfig, HubSection
-from controller.pki import HubCertificate, open_authority
+from controller.config import ApiSection, ControllerConfig, HubSection, PkiSection
+from controller.core.audit import Actor
+from controller.local_agents import enrol_here
+from controller.pki import read_authority
+from controller.sealing import load_keyring
+from controller.store import Store
+from controller.store.engine import Database
+from releasehand.model import ActorKind
 from shared.clock import SystemClock
 
 CALLER: Final = "you"
@@ -23,28 +30,41 @@ async def try_out(api_port: int, hub_port: int) -> None:
     """Run until SIGTERM or SIGINT, then remove everything. Raises OSError when a port is taken."""
     folder = Path(tempfile.mkdtemp(prefix="releasehand-try-"))
     try:
-        make_certificate(folder, "127.0.0.1")
-        api_token, agent_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        api_token = secrets.token_urlsafe(24)
         config = ControllerConfig(
             database=f"sqlite:///{folder}/controller.db",
             api=ApiSection(port=api_port, tokens={CALLER: SecretStr(api_token)}),
-            hub=HubSection(
-                host="127.0.0.1",
-                port=hub_port,
-                cert_file=folder / "hub.pem",
-                key_file=folder / "hub.key",
-                agents={AGENT: SecretStr(agent_token)},
-            ),
+            hub=HubSection(host="127.0.0.1", port=hub_port),
+            pki=PkiSection(directory=folder / "pki"),
         )
         told = until_told(asyncio.get_running_loop())
         async with run_controller(config, SystemClock()) as addresses:
             agent_file = folder / "agent.toml"
-            agent_file.write_text(_agent_toml(folder, addresses.hub, agent_token))
+            agent_file.write_text(_agent_toml(folder))
+            await _take_in(config, folder / "agent", addresses.hub)
             sys.stdout.write(describe(addresses.api, api_token, agent_file))
             sys.stdout.flush()
             await told.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _take_in(config: ControllerConfig, state_dir: Path, hub: str) -> None:
+    """Have the agent join without a join token: it is on this machine."""
+    clock = SystemClock()
+    keyring = load_keyring(config.database, config.secrets.key_file, config.secrets.old_key_files)
+    store = Store(Database(config.database), clock, keyring)
+    try:
+        await enrol_here(
+            store,
+            read_authority(config.pki.directory, clock.now()),
+            {AGENT: state_dir},
+            url=hub,
+            life=timedelta(seconds=config.pki.agent_certificate_s),
+            actor=Actor(CALLER, ActorKind.LOCAL),
+        )
+    finally:
+        await store.close()
 
 
 def describe(api: str, token: str, agent_file: Path) -> str:
@@ -67,23 +87,17 @@ An agent for it, with one instance "web-1" of a service "web" on port 8081:
   {commands}/releasehand versions web --include-stopped
 
 The service hands out the files of its package on http://127.0.0.1:8081; its check wants to read the version
-there. Packages may come from HTTPS servers with this certificate: {agent_file.parent}/hub.pem, hub.key
+there. Packages may come from HTTPS servers with this certificate: {agent_file.parent}/pki/hub.pem, hub.key
 How to make and deploy one: docs/tutorial/first-steps.md
 """
 
 
-def _agent_toml(folder: Path, hub: str, token: str) -> str:
+def _agent_toml(folder: Path) -> str:
     return f"""\
-agent_id = "{AGENT}"
 state_dir = "{folder}/agent"
 
-[controller]
-url = "{hub}"
-ca_file = "{folder}/ca.pem"
-token = "{token}"
-
 [packages]  # to try things, packages may come from this very machine and from the network around it
-ca_file = "{folder}/ca.pem"
+ca_file = "{folder}/pki/ca.pem"
 allow_private = true
 allowed_networks = ["127.0.0.0/8", "::1/128"]
 
@@ -99,9 +113,3 @@ check = {{ type = "http", url = "http://127.0.0.1:8081/", contains = "{{version}
 type = "command"
 start = ["{sys.executable}", "-m", "http.server", "--bind", "127.0.0.1", "8081"]
 """
-
-
-def make_certificate(folder: Path, host: str) -> None:
-    """Write `ca.pem`, `hub.pem` and `hub.key` (0600) for `host`, an address or a name."""
-    clock = SystemClock()
-    HubCertificate(open_authority(folder, clock.now()), folder, [host], clock).open()

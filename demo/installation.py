@@ -4,13 +4,19 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from agent.finish import finish
-from controller.trial import make_certificate
-from demo.layout import HERE, Layout, write_configuration
+from controller.core.audit import Actor
+from controller.local_agents import enrol_here
+from controller.pki import HubCertificate, open_authority
+from controller.sealing import load_keyring
+from controller.store import open_store
+from demo.layout import CALLER, HERE, Layout, write_configuration
 from demo.processes import Daemon, end_marked
+from releasehand.model import ActorKind
 from shared.clock import Clock
 
 _BIN: Final = Path(sys.executable).parent
@@ -31,7 +37,7 @@ class Installation:
         self.origin = self._daemon(
             "origin",
             *(sys.executable, "-m", "demo.origin"),
-            *(str(layout.packages), str(layout.certificates("origin")), str(layout.origin_port)),
+            *(str(layout.packages), str(layout.authority("origin")), str(layout.origin_port)),
         )
         self.agents = {
             host: self._daemon(
@@ -82,12 +88,29 @@ class Installation:
         return Daemon(name, argv, folder=self.layout.folder, log_file=log_file, clock=self._clock)
 
 
+async def _issue_certificates(layout: Layout, clock: Clock) -> None:
+    """The agents join before anything runs; the origin has an authority of its own."""
+    hub, origin = (open_authority(layout.authority(whose), clock.now()) for whose in ("hub", "origin"))
+    HubCertificate(origin, layout.authority("origin"), [HERE], clock).open()
+    store = await open_store(layout.database, clock, load_keyring(layout.database, None, ()))
+    try:
+        await enrol_here(
+            store,
+            hub,
+            {host: layout.state_dir(host) for host in layout.hosts},
+            url=layout.hub_url,
+            life=timedelta(days=1),
+            actor=Actor(CALLER, ActorKind.LOCAL),
+        )
+    finally:
+        await store.close()
+
+
 @asynccontextmanager
 async def install(layout: Layout, clock: Clock) -> AsyncIterator[Installation]:
     """Run everything until the block ends, then end it. Raises DaemonError if one does not start."""
     write_configuration(layout)
-    for whose in ("hub", "origin"):
-        make_certificate(layout.certificates(whose), HERE)
+    await _issue_certificates(layout, clock)
     installation = Installation(layout, clock)
     try:
         async with asyncio.TaskGroup() as group:

@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything under one folder. Tokens are made up anew each time."""
+    """Everything under one folder. The token is made up anew each time."""
 
     folder: Path
     api_port: int
@@ -53,11 +53,6 @@ class Layout:
     origin_port: int
     places: tuple[Place, ...]
     api_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    agent_tokens: dict[str, str] = field(
-        default_factory=lambda: {
-            host: secrets.token_urlsafe(24) for host in sorted({host for host, _ in PLACES})
-        }
-    )
 
     @property
     def api_url(self) -> str:
@@ -72,7 +67,7 @@ class Layout:
     @property
     def hosts(self) -> tuple[str, ...]:
         """The agents, by name."""
-        return tuple(self.agent_tokens)
+        return tuple(sorted({place.host for place in self.places}))
 
     @property
     def packages(self) -> Path:
@@ -97,9 +92,23 @@ class Layout:
         """The controller's configuration."""
         return self.folder / "controller.toml"
 
-    def certificates(self, whose: str) -> Path:
-        """Folder with `ca.pem`, `hub.pem` and `hub.key` of the hub or the origin."""
-        return self.folder / "certificates" / whose
+    def state_dir(self, host: str) -> Path:
+        """Where the agent keeps who it is, and its journal."""
+        return self.host_folder(host) / "state"
+
+    @property
+    def database(self) -> str:
+        """The controller's."""
+        return f"sqlite:///{self.folder}/controller.db"
+
+    @property
+    def hub_url(self) -> str:
+        """Where the agents connect."""
+        return f"wss://{HERE}:{self.hub_port}"
+
+    def authority(self, whose: str) -> Path:
+        """Folder with `ca.pem`, and with certificate and key, of the hub or the origin."""
+        return self.folder / "pki" / whose
 
     def instances(self, service: str) -> list[str]:
         """The instances of a service."""
@@ -126,7 +135,7 @@ def plan_layout(folder: Path) -> Layout:
 
 def write_configuration(layout: Layout) -> None:
     """Make the folders and write what the controller and each agent read."""
-    for path in (layout.packages, layout.logs, layout.certificates("hub"), layout.certificates("origin")):
+    for path in (layout.packages, layout.logs):
         path.mkdir(parents=True)
     layout.controller_file.write_text(_controller_toml(layout))
     for host in layout.hosts:
@@ -135,10 +144,8 @@ def write_configuration(layout: Layout) -> None:
 
 
 def _controller_toml(layout: Layout) -> str:
-    agents = "\n".join(f'{host} = "{token}"' for host, token in layout.agent_tokens.items())
-    certificates = layout.certificates("hub")
     return f"""\
-database = "sqlite:///{layout.folder}/controller.db"
+database = "{layout.database}"
 
 [api]
 host = "{HERE}"
@@ -148,26 +155,18 @@ tokens = {{ {CALLER} = "{layout.api_token}" }}
 [hub]
 host = "{HERE}"
 port = {layout.hub_port}
-cert_file = "{certificates}/hub.pem"
-key_file = "{certificates}/hub.key"
 
-[hub.agents]
-{agents}
+[pki]
+directory = "{layout.authority("hub")}"
 """
 
 
 def _agent_toml(layout: Layout, host: str) -> str:
     head = f"""\
-agent_id = "{host}"
-state_dir = "{layout.host_folder(host)}/state"
-
-[controller]
-url = "wss://{HERE}:{layout.hub_port}"
-ca_file = "{layout.certificates("hub")}/ca.pem"
-token = "{layout.agent_tokens[host]}"
+state_dir = "{layout.state_dir(host)}"
 
 [packages]
-ca_file = "{layout.certificates("origin")}/ca.pem"
+ca_file = "{layout.authority("origin")}/ca.pem"
 allowed_hosts = ["{HERE}:{layout.origin_port}"]
 allowed_networks = ["{HERE}/32"]
 reserve_bytes = {16 * 1024 * 1024}

@@ -1,12 +1,12 @@
-"""Accepts agents' connections: who is it, what does it have, welcome."""
+"""Accepts agents' connections: who is it, what does it have, welcome.
+
+Who it is, its certificate says: TLS has checked that it is of our authority and in force, the store that it
+was given out and not revoked."""
 
 import asyncio
-import hashlib
-import hmac
 import http
 import ssl
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -14,6 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from controller.core.enrolment import EnrolmentRefusedError
 from controller.core.refusals import StoreUnavailableError
 from controller.dispatcher import Dispatcher
 from controller.live import MAX_NUMBER
@@ -25,7 +26,9 @@ from shared.errors import ProtocolError
 from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_agent, encode
 from shared.logs import get_log
 
+from .handshake import ToldObject
 from .link import Link, LinkDeps
+from .peer import Peer, read_peer
 from .registry import Registry
 
 HEARTBEAT_S: Final = 10.0
@@ -45,19 +48,18 @@ log = get_log(__name__)
 class SessionStore(Protocol):
     """Where sessions are opened."""
 
-    async def greet(self, hello: Hello) -> Greeting:
-        """Durable on return."""
+    async def greet(self, hello: Hello, serial: str) -> Greeting:
+        """Durable on return. Raises EnrolmentRefusedError unless the certificate with `serial` counts."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Where to listen, and the token of each agent; `max_connections` are open at once."""
+    """Where to listen and as whom; `tls` asks for certificates. `max_connections` are open at once."""
 
     host: str
     port: int
-    tls: ssl.SSLContext | None
-    tokens: Mapping[str, str]
+    tls: ssl.SSLContext
     max_connections: int = 20_000
 
 
@@ -79,10 +81,10 @@ class Hub:
         self._dispatcher, self._notices, self._deps, self._clock = dispatcher, notices, deps, clock
         self._open = 0
         self._greeting: Counter[str] = Counter()  # connections by agent that have not been welcomed
-        self._agent_of = {_digest(token): agent_id for agent_id, token in settings.tokens.items()}
 
     async def start(self) -> Server:
         """Listen. The server is the caller's to close; closing it ends every link."""
+        self._settings.tls.sslobject_class = ToldObject
         return await serve(
             self.serve_connection,
             self._settings.host,
@@ -97,20 +99,18 @@ class Hub:
             open_timeout=HELLO_DEADLINE_S,
             server_header=None,
             backlog=BACKLOG,
-            ssl_handshake_timeout=HELLO_DEADLINE_S if self._settings.tls else None,
+            ssl_handshake_timeout=HELLO_DEADLINE_S,
         )
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Before the upgrade: no link without a token that is known, none beyond the limits."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        found = _digest(token) if scheme.lower() == "bearer" else b""
-        for digest, agent_id in self._agent_of.items():
-            if hmac.compare_digest(digest, found):
-                connection.username = agent_id
-                return self._find_room(connection, agent_id)
-        log.warning("agent was refused", peer=_peer(connection), reason="unknown token")
+        """Before the upgrade: no link without an agent's certificate, none beyond the limits."""
+        peer = read_peer(connection.transport)
+        if peer is not None:
+            return self._find_room(connection, peer.agent_id)
+        log.warning("agent was refused", peer=_address(connection), reason="it showed no certificate")
         return connection.respond(
-            http.HTTPStatus.UNAUTHORIZED, "this controller does not know this agent's token\n"
+            http.HTTPStatus.UNAUTHORIZED,
+            "this agent showed no certificate: a host joins first, with releasehand-agent join\n",
         )
 
     def _find_room(self, connection: ServerConnection, agent_id: str) -> Response | None:
@@ -120,40 +120,45 @@ class Hub:
             words = f"{MAX_GREETING} connections of this agent wait for their hello already\n"
         else:
             return None
-        log.warning("agent was refused", agent_id=agent_id, peer=_peer(connection), reason=words.strip())
+        log.warning("agent was refused", agent_id=agent_id, peer=_address(connection), reason=words.strip())
         return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, words)
 
     async def serve_connection(self, connection: ServerConnection) -> None:
-        """Serve one agent, whose id `_admit` has put into `username`, until its link is over."""
+        """Serve one agent, whom `_admit` has let in, until its link is over."""
+        peer = read_peer(connection.transport)
+        assert peer is not None, "nobody is let in without"
         self._open += 1
         try:
-            await self._serve(connection)
+            await self._serve(connection, peer)
         finally:
             self._open -= 1
 
-    async def _greet(self, connection: ServerConnection) -> Link:
-        agent_id = connection.username or ""
-        self._greeting[agent_id] += 1
+    async def _greet(self, connection: ServerConnection, peer: Peer) -> Link:
+        self._greeting[peer.agent_id] += 1
         try:
-            return await self._welcome(connection, await self._read_hello(connection))
+            return await self._welcome(connection, await self._read_hello(connection, peer), peer)
         finally:
-            self._greeting[agent_id] -= 1
-            if not self._greeting[agent_id]:
-                del self._greeting[agent_id]
+            self._greeting[peer.agent_id] -= 1
+            if not self._greeting[peer.agent_id]:
+                del self._greeting[peer.agent_id]
 
-    async def _serve(self, connection: ServerConnection) -> None:
+    async def _serve(self, connection: ServerConnection, peer: Peer) -> None:
         try:
-            link = await self._greet(connection)
+            link = await self._greet(connection, peer)
+        except EnrolmentRefusedError as exc:
+            log.warning("agent was refused", agent_id=peer.agent_id, serial=peer.serial, reason=str(exc))
+            await _refuse(connection, exc.code, str(exc))
+            return
         except ProtocolError as exc:
-            log.warning("agent was refused", peer=_peer(connection), reason=str(exc))
+            log.warning("agent was refused", peer=_address(connection), reason=str(exc))
             await _refuse(connection, exc.code, exc.reason)
             return
         except StoreUnavailableError as exc:
-            log.warning("agent was put off", peer=_peer(connection), reason=str(exc))
+            log.warning("agent was put off", peer=_address(connection), reason=str(exc))
             await _refuse(connection, "unavailable", "the controller's database does not answer; try again")
             return
         except (ConnectionClosed, TimeoutError):
-            log.info("agent left before its welcome", peer=_peer(connection))
+            log.info("agent left before its welcome", peer=_address(connection))
             return
         log.info("agent connected", agent_id=link.agent_id, epoch=link.epoch)
         try:
@@ -166,22 +171,22 @@ class Hub:
         words = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")  # for the agent's log
         await connection.close(reason=words)
 
-    async def _read_hello(self, connection: ServerConnection) -> Hello:
+    async def _read_hello(self, connection: ServerConnection, peer: Peer) -> Hello:
         async with asyncio.timeout(HELLO_DEADLINE_S):
             frame = decode_from_agent(await connection.recv())
         if not isinstance(frame, Hello):
             raise ProtocolError("unexpected_frame", "the first frame of an agent is its hello")
-        if frame.agent_id != connection.username:
+        if frame.agent_id != peer.agent_id:
             raise ProtocolError(
-                "wrong_agent", f"this token is agent '{connection.username}', not '{frame.agent_id}'"
+                "wrong_agent", f"this certificate is agent '{peer.agent_id}', not '{frame.agent_id}'"
             )
         numbers = [frame.last_n, *(state.generation for state in frame.instances)]
         if max(numbers) > MAX_NUMBER:
             raise ProtocolError("bad_frame", "a number is greater than any that was given out")
         return frame
 
-    async def _welcome(self, connection: ServerConnection, hello: Hello) -> Link:
-        greeting = await self._store.greet(hello)
+    async def _welcome(self, connection: ServerConnection, hello: Hello, peer: Peer) -> Link:
+        greeting = await self._store.greet(hello, peer.serial)
         welcome = Welcome(
             server_time=self._clock.now(),
             heartbeat_interval_s=self._deps.heartbeat_s,
@@ -194,6 +199,7 @@ class Hub:
         await connection.send(encode(welcome))
         link = Link(
             connection,
+            peer,
             hello,
             epoch=greeting.epoch,
             received=greeting.acked,
@@ -211,11 +217,7 @@ def reconnect_window_s(agents: int) -> float:
     return min(MAX_RECONNECT_WINDOW_S, max(MIN_RECONNECT_WINDOW_S, agents / RECONNECTS_PER_S))
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
-
-
-def _peer(connection: ServerConnection) -> str:
+def _address(connection: ServerConnection) -> str:
     address = connection.remote_address
     return str(address[0]) if address else "unknown"
 

@@ -33,6 +33,8 @@ from shared.logs import get_log
 from shared.race import race
 from shared.session import QueueFullError, Session
 
+from .peer import Peer
+
 MIN_PACE_S: Final = 0.1  # while the writer is busy, what is due stays due
 SEND_DEADLINE_S: Final = 10.0  # a peer that takes no byte for so long is cut off
 READ_BYTES_PER_S: Final = 4 * 1024 * 1024  # of one link for long
@@ -73,6 +75,7 @@ class Link:
     def __init__(
         self,
         socket: ServerConnection,
+        peer: Peer,
         hello: Hello,
         *,
         epoch: int,
@@ -80,7 +83,9 @@ class Link:
         deps: LinkDeps,
         refused: Iterable[RefusedInstance] = (),
     ) -> None:
-        self.agent_id, self.epoch = hello.agent_id, epoch
+        self.agent_id, self.epoch = peer.agent_id, epoch
+        self.peer = peer
+        """The certificate that the link stands on: the agent's newest."""
         self.refused = frozenset(one.instance_id for one in islice(refused, MAX_REFUSED))
         self._incarnation = hello.incarnation
         self._socket, self._deps = socket, deps
@@ -212,10 +217,13 @@ class Link:
             self._outgoing.clear()
 
     async def _pace(self) -> None:
-        """Wake the writer when the session has something due."""
+        """Wake the writer when the session has something due, or the certificate has ended."""
         while True:
             now = self._deps.clock.monotonic()
-            await self._deps.clock.sleep(max(MIN_PACE_S, self._session.next_tick_at(now) - now))
+            left_s = (self.peer.ends_at - self._deps.clock.now()).total_seconds()
+            await self._deps.clock.sleep(max(MIN_PACE_S, min(left_s, self._session.next_tick_at(now) - now)))
+            if self.peer.ends_at <= self._deps.clock.now():
+                self._end(f"the agent's certificate ended at {self.peer.ends_at:%Y-%m-%d %H:%M:%S} UTC")
             self._outgoing.set()
 
     def _judge(self, presence: Presence) -> None:

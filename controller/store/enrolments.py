@@ -121,6 +121,20 @@ class Enrolments(Transactions):
         stranger = Actor("", ActorKind.STRANGER, address)
         return await self._audited(join, stranger, AuditAction.JOIN, "join")
 
+    async def enrol(self, agent_id: str, key_sha256: str, term: Term, *, actor: Actor) -> Certificate:
+        """The certificate of an agent that `actor` lets in without a join token, recorded on return. It loses
+        those that it had."""
+
+        async def enrol(conn: AsyncConnection, now: datetime) -> Certificate:
+            replaced = await certificates.revoke_all(conn, agent_id, JOINED_AGAIN, now)
+            certificate = term.certificate(_new_serial(), agent_id, key_sha256, now)
+            await certificates.add(conn, certificate, join_token=None)
+            objects: Objects = {"agent_id": agent_id, "serial": certificate.serial, "replaced": replaced}
+            await audit.record(conn, AuditEntry(now, actor, AuditAction.JOIN, objects=objects))
+            return certificate
+
+        return await self._write(enrol, "join")
+
     async def renew_certificate(
         self, serial: str, agent_id: str, applicant: Applicant, term: Term, *, address: str
     ) -> Certificate:

@@ -5,10 +5,11 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controller.core.enrolment import check_standing
 from releasehand.model import Presence
 from shared.frames import Heartbeat, Hello
 
-from . import agents, claims, tasks
+from . import agents, certificates, claims, tasks
 from .transactions import Transactions
 
 
@@ -19,9 +20,18 @@ class Sessions(Transactions):
         """At a controller's start: nobody is connected to it yet."""
         await self._write(agents.forget_presence, "start")
 
-    async def greet(self, hello: Hello) -> agents.Greeting:
-        """Open a session for an agent. Durable on return."""
-        return await self._write(lambda conn, now: agents.greet(conn, hello, now), "greet")
+    async def greet(self, hello: Hello, serial: str) -> agents.Greeting:
+        """Open a session for an agent, by its certificate with `serial`. Durable on return. Raises
+        EnrolmentRefusedError.
+
+        The certificate is looked at in the same transaction: a revocation is before it, and refuses the
+        session, or after it, and finds the session to close."""
+
+        async def greet(conn: AsyncConnection, now: datetime) -> agents.Greeting:
+            check_standing(await certificates.find(conn, serial), hello.agent_id)
+            return await agents.greet(conn, hello, now)
+
+        return await self._write(greet, "greet")
 
     async def find_claimants(self, refused: Mapping[str, Collection[str]]) -> list[str]:
         """Of agents, each with instances that it was refused, those that would be given one of them now."""

@@ -90,12 +90,9 @@ class SimulatedAgent:
         self._session: Session | None = None
 
     @asynccontextmanager
-    async def linked(self, hub: str, token: str, tls: ssl.SSLContext) -> AsyncIterator[None]:
+    async def linked(self, hub: str, tls: ssl.SSLContext) -> AsyncIterator[None]:
         """Be connected until the block ends. What was not acknowledged is reported by the next link."""
-        headers = {"Authorization": f"Bearer {token}"}
-        async with connect(
-            hub, ssl=tls, additional_headers=headers, ping_interval=None, proxy=None, close_timeout=2
-        ) as socket:
+        async with connect(hub, ssl=tls, ping_interval=None, proxy=None, close_timeout=2) as socket:
             await socket.send(encode(self._hello()))
             welcome = decode_from_controller(await socket.recv())
             assert isinstance(welcome, Welcome), welcome

@@ -15,11 +15,10 @@ from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosedOK
 
 from controller.app import Addresses, run_controller
-from controller.config import ApiSection, ControllerConfig, HubSection
-from controller.trial import make_certificate
+from controller.config import ApiSection, ControllerConfig, HubSection, PkiSection
 from shared.clock import SystemClock
-from shared.tls import client_context
 from tests.contract.simulated import Copy, SimulatedAgent
+from tests.fakes.certificates import context_of, enrol
 
 TOKEN: Final = "a-token-of-the-scheduler"
 BEARER: Final = {"Authorization": f"Bearer {TOKEN}"}
@@ -96,10 +95,10 @@ class Stage:
         gone, ready = asyncio.Event(), asyncio.Event()
 
         async def hold() -> None:
-            tls = client_context(self.folder / "ca.pem")
+            tls = context_of(self.folder / "agents" / agent_id)
             while not gone.is_set():
                 try:
-                    async with self.agents[agent_id].linked(self.addresses.hub, agent_token(agent_id), tls):
+                    async with self.agents[agent_id].linked(self.addresses.hub, tls):
                         ready.set()
                         await gone.wait()
                 except* ConnectionClosedOK:
@@ -157,10 +156,6 @@ async def at_once(calls: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
     return [task.result() for task in tasks]
 
 
-def agent_token(agent_id: str) -> str:
-    return f"the-hub-token-of-{agent_id}"
-
-
 @contextmanager
 def run_stage(folder: Path, agents: Mapping[str, Mapping[str, Copy]]) -> Iterator[Stage]:
     """A controller and its agents, all connected, until the block ends."""
@@ -169,10 +164,10 @@ def run_stage(folder: Path, agents: Mapping[str, Mapping[str, Copy]]) -> Iterato
 
     async def play() -> None:
         async with AsyncExitStack() as stack:
-            make_certificate(folder, "127.0.0.1")
-            addresses = await stack.enter_async_context(
-                run_controller(_config(folder, agents), SystemClock())
-            )
+            config = _config(folder)
+            addresses = await stack.enter_async_context(run_controller(config, SystemClock()))
+            identities = {name: folder / "agents" / name for name in agents}
+            await enrol(config.database, config.pki.directory, identities, addresses.hub)
             http = await stack.enter_async_context(aiohttp.ClientSession())
             simulated = {name: SimulatedAgent(name, copies) for name, copies in agents.items()}
             stage = Stage(folder, simulated, asyncio.get_running_loop(), addresses, http)
@@ -203,15 +198,10 @@ def run_stage(folder: Path, agents: Mapping[str, Mapping[str, Copy]]) -> Iterato
         assert not thread.is_alive(), "the controller does not stop"
 
 
-def _config(folder: Path, agents: Mapping[str, object]) -> ControllerConfig:
+def _config(folder: Path) -> ControllerConfig:
     return ControllerConfig(
         database=f"sqlite:///{folder}/controller.db",
         api=ApiSection(port=0, tokens={"scheduler": SecretStr(TOKEN)}),
-        hub=HubSection(
-            host="127.0.0.1",
-            port=0,
-            cert_file=folder / "hub.pem",
-            key_file=folder / "hub.key",
-            agents={name: SecretStr(agent_token(name)) for name in agents},
-        ),
+        hub=HubSection(host="127.0.0.1", port=0),
+        pki=PkiSection(directory=folder / "pki"),
     )

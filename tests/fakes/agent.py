@@ -34,7 +34,7 @@ from shared.frames import (
     encode,
 )
 from shared.session import Session
-from tests.fakes.controller import RunningController, agent_token
+from tests.fakes.controller import RunningController
 from tests.fakes.ledger import digest_of, live
 
 LONG_S: Final = 3_600.0
@@ -102,19 +102,18 @@ class FakeAgent:
         self,
         controller: RunningController,
         *,
-        token: str | None = None,
+        by: str = "",
         named: str = "",
         buffer_bytes: int = 0,
     ) -> AsyncIterator["FakeAgent"]:
-        """Be linked until the block ends or the link does. Raises InvalidStatus if the token is refused."""
+        """Be linked until the block ends or the link does, by the certificate of agent `by` (its own). Raises
+        InvalidStatus if there is no room."""
         self.closed.clear()
         self.refusal = self.welcome = None
-        header = {"Authorization": f"Bearer {token or agent_token(self.agent_id)}"}
         async with connect(
             controller.hub,
             sock=await _connected(controller.hub, buffer_bytes),
-            ssl=controller.tls(),
-            additional_headers=header,
+            ssl=await controller.tls(by or self.agent_id),
             ping_interval=None,
             close_timeout=1,
             proxy=None,

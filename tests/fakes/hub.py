@@ -5,12 +5,14 @@ import http
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from controller.hub.peer import read_peer
 from shared.clock import SystemClock
 from shared.frames import (
     ControllerFrame,
@@ -26,8 +28,8 @@ from shared.frames import (
     encode,
 )
 from shared.session import Session
+from tests.fakes.certificates import give_identity, spare_hub
 
-TOKEN = "agent-token"
 FrameT = TypeVar("FrameT")
 
 
@@ -47,9 +49,9 @@ class FakeHub:
         self.wanted: Callable[[Hello], list[Wanted]] = want_all
         self.refused: list[RefusedInstance] = []
         self.acknowledges = True
+        self.is_full = False
         self.heartbeat_s = 10.0
         self.reconnect_window_s = 0.0
-        self.token = TOKEN
         self._changed = asyncio.Condition()
         self._link: ServerConnection | None = None
         self._session: Session | None = None
@@ -94,9 +96,15 @@ class FakeHub:
 
     def authorize(self, _: ServerConnection, request: Request) -> Response | None:
         self.user_agents.append(request.headers.get("User-Agent", ""))
-        if request.headers.get("Authorization") == f"Bearer {self.token}":
-            return None
-        return _.respond(http.HTTPStatus.UNAUTHORIZED, "no\n")
+        if self.is_full:
+            return _.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "no room\n")
+        if read_peer(_.transport) is None:
+            return _.respond(http.HTTPStatus.UNAUTHORIZED, "no\n")
+        return None
+
+    def take_in(self, state_dir: Path, agent_id: str = "host-1") -> None:
+        """Have an agent join this hub."""
+        give_identity(state_dir, agent_id, self.url)
 
     async def hold(self, link: ServerConnection) -> None:
         hello = decode_from_agent(await link.recv())
@@ -149,18 +157,18 @@ def want_all(hello: Hello) -> list[Wanted]:
 
 @asynccontextmanager
 async def run_hub(context: ssl.SSLContext | None = None, *, port: int = 0) -> AsyncIterator[FakeHub]:
-    """Serve on 127.0.0.1 until the block ends."""
+    """Serve on 127.0.0.1 until the block ends, by the spare authority or with another context."""
     hub = FakeHub()
     async with serve(
         hub.hold,
         "127.0.0.1",
         port,
-        ssl=context,
+        ssl=context or spare_hub(),
         process_request=hub.authorize,
         compression=None,
         ping_interval=None,
         close_timeout=0.1,
     ) as server:
         number = server.sockets[0].getsockname()[1]
-        hub.url = f"wss://localhost:{number}" if context else f"ws://127.0.0.1:{number}"
+        hub.url = f"wss://localhost:{number}"
         yield hub

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, Select, Table, event, select
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.core.acceptance import WHOLE, Accepted
 from controller.core.audit import Actor
+from controller.core.enrolment import Term
 from controller.core.plan import SendAgain, SendCancel, Start, Surroundings, Wait, plan
 from controller.core.task import Task
 from controller.store import Batch, Changed, Greeting, Recorded, Store, open_store
@@ -60,6 +62,12 @@ def listed(instance_id: str, version: str = "", *, service: str = "user", **said
     return InstanceState(instance_id=instance_id, service=service, **values)
 
 
+async def enrol(store: Store, agent_id: str) -> str:
+    """The serial of a certificate that an agent was given, for no key."""
+    term = Term(timedelta(days=30), datetime.max.replace(tzinfo=UTC))
+    return (await store.enrol(agent_id, "", term, actor=Actor("tests", ActorKind.LOCAL))).serial
+
+
 @dataclass
 class Host:
     """An agent as the store sees it: one numbered outbox over many sessions."""
@@ -71,10 +79,12 @@ class Host:
     epoch: int = 0
     n: int = 0
     instances: list[InstanceState] = field(default_factory=list)
+    serial: str = ""
 
     async def greet(self, *instances: InstanceState, last_n: int | None = None) -> Greeting:
         """Say hello; the instances of the last time are listed again if none are given."""
         self.instances = list(instances) or self.instances
+        self.serial = self.serial or await enrol(self.store, self.agent_id)
         greeting = await self.store.greet(
             Hello(
                 agent_id=self.agent_id,
@@ -84,7 +94,8 @@ class Host:
                 incarnation=self.incarnation,
                 last_n=self.n if last_n is None else last_n,
                 instances=self.instances,
-            )
+            ),
+            self.serial,
         )
         self.epoch = greeting.epoch
         return greeting

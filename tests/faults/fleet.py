@@ -21,7 +21,7 @@ from releasehand.model import DeployStatus, RollbackStatus
 from shared.clock import SystemClock
 from shared.sealing import obtain_key
 from tests.fakes.agent import FakeAgent
-from tests.fakes.controller import RunningController, agent_token
+from tests.fakes.controller import RunningController
 from tests.fakes.processes import HERE, Daemon, free_ports
 from tests.fakes.waiting import until
 from tests.faults import controller_main
@@ -135,10 +135,10 @@ async def run_fleet(
     api_port, hub_port = next(ports), next(ports)
     present = list(agents)
     config = folder / "controller.toml"
-    names = [agent.agent_id for agent in [*present, *away]]
+    database = database or f"sqlite:///{folder}/controller.db"
     key = folder / "secrets.key"
     await asyncio.to_thread(obtain_key, key)  # a shared database needs one that is named
-    config.write_text(_toml(database or f"sqlite:///{folder}/controller.db", api_port, hub_port, names, key))
+    config.write_text(_toml(database, api_port, hub_port, folder / "pki", key))
     arm = folder / "arm"
     program = [
         sys.executable,
@@ -149,9 +149,7 @@ async def run_fleet(
         str(arm),
     ]
     controller = Daemon("controller", program, folder=folder, ready="controller started")
-    address = RunningController(
-        f"http://{HERE}:{api_port}", f"ws://{HERE}:{hub_port}", folder / "no-ca.pem", database
-    )
+    address = RunningController(f"http://{HERE}:{api_port}", f"wss://{HERE}:{hub_port}", folder, database)
     async with Client(address.api, TOKEN) as client:
         fleet = Fleet(folder, controller, arm, address, client, present)
         try:
@@ -205,8 +203,7 @@ def new_key() -> str:
     return uuid.uuid4().hex
 
 
-def _toml(database: str, api_port: int, hub_port: int, agents: Sequence[str], key: Path) -> str:
-    tokens = "\n".join(f'{name} = "{agent_token(name)}"' for name in agents)
+def _toml(database: str, api_port: int, hub_port: int, pki: Path, key: Path) -> str:
     return f"""\
 database = "{database}"
 
@@ -219,8 +216,8 @@ tokens = {{ fleet = "{TOKEN}" }}
 host = "{HERE}"
 port = {hub_port}
 
-[hub.agents]
-{tokens}
+[pki]
+directory = "{pki}"
 
 [secrets]
 key_file = "{key}"

@@ -3,6 +3,7 @@ none of it."""
 
 import asyncio
 import random
+import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +18,15 @@ from releasehand.model import HistoryAction, HistoryStatus, Phase, Status
 from shared.clock import SystemClock
 from shared.errors import ProtocolError
 from shared.frames import MAX_FRAME_BYTES, Welcome, decode_from_controller, encode
+from shared.tls import server_context
+from tests.fakes.certificates import context_of
 from tests.fakes.processes import HERE, free_ports
 from tests.fakes.waiting import until
 from tests.faults.crossings import SEED
 from tests.faults.nonsense import Text, Victim, hello_of, to_agent, to_controller
 from tests.faults.tally import Tally
 from tests.faults.verdict import Story, judge
-from tests.faults.world import World, run_world
+from tests.faults.world import STRANGER, World, run_world
 
 ALL_FRAMES: Final = 10_000
 SAMPLE_OF_AGENT: Final = 1_000
@@ -41,7 +44,7 @@ async def test_a_hostile_agent_harms_nobody_but_itself(
     tmp_path: Path, tally: Tally, *, all_faults: bool
 ) -> None:
     frames = ALL_FRAMES if all_faults else SAMPLE_OF_AGENT
-    async with run_world(tmp_path, hosts=1, tls=False) as world:
+    async with run_world(tmp_path, hosts=1) as world:
         [host] = world.hosts
         await world.start_agents()
         v1, v2 = world.publish("v1"), world.publish("v2")
@@ -74,7 +77,7 @@ async def test_a_hostile_agent_harms_nobody_but_itself(
 
 async def _attack(world: World, texts: Iterator[Text], dice: random.Random) -> None:
     """One link after the other, each until the controller has had enough of it or PER_LINK were sent."""
-    token = {"Authorization": f"Bearer {world.tokens['stranger']}"}
+    tls = context_of(world.folder / STRANGER)
     text = next(texts, None)
     while text is not None and world.controller.runs:
         sent = 0
@@ -82,14 +85,14 @@ async def _attack(world: World, texts: Iterator[Text], dice: random.Random) -> N
             async with (
                 asyncio.timeout(10),
                 connect(
-                    f"ws://{HERE}:{world.hub_port}",
-                    additional_headers=token,
+                    f"wss://{HERE}:{world.hub_port}",
+                    ssl=tls,
                     compression=None,
                     proxy=None,
                     close_timeout=1,
                 ) as socket,
             ):
-                await socket.send(hello_of("stranger", dice))
+                await socket.send(hello_of(STRANGER, dice))
                 answer = await socket.recv()
                 while text is not None and sent < PER_LINK and '"refuse"' not in str(answer):
                     await socket.send(text)
@@ -105,7 +108,7 @@ async def test_a_hostile_controller_makes_an_agent_run_fetch_and_write_nothing(
 ) -> None:
     frames = ALL_FRAMES if all_faults else SAMPLE_OF_CONTROLLER
     hub_port = next(free_ports())
-    async with run_world(tmp_path, hosts=1, hub_via=hub_port, tls=False) as world:
+    async with run_world(tmp_path, hosts=1, hub_via=hub_port) as world:
         [host] = world.hosts
         dice = random.Random(SEED)
         origin = world.publish("v1")
@@ -122,7 +125,7 @@ async def test_a_hostile_controller_makes_an_agent_run_fetch_and_write_nothing(
                     return
             served.set()
 
-        async with serve(be_hostile, HERE, hub_port, compression=None, close_timeout=1):
+        async with serve(be_hostile, HERE, hub_port, ssl=_hub_of(world), compression=None, close_timeout=1):
             host.armed.start("--eager")
             await host.armed.ready()
             memory = host.armed.process.memory_info().rss
@@ -149,7 +152,7 @@ async def test_a_hostile_controller_makes_an_agent_run_fetch_and_write_nothing(
 @pytest.mark.timeout(60)
 async def test_a_welcome_cannot_make_the_agent_beat_without_a_pause(tmp_path: Path, tally: Tally) -> None:
     hub_port = next(free_ports())
-    async with run_world(tmp_path, hosts=1, hub_via=hub_port, tls=False) as world:
+    async with run_world(tmp_path, hosts=1, hub_via=hub_port) as world:
         [host] = world.hosts
         heard = 0
 
@@ -160,7 +163,7 @@ async def test_a_welcome_cannot_make_the_agent_beat_without_a_pause(tmp_path: Pa
             async for _ in socket:
                 heard += 1
 
-        async with serve(be_hasty, HERE, hub_port, compression=None, close_timeout=1):
+        async with serve(be_hasty, HERE, hub_port, ssl=_hub_of(world), compression=None, close_timeout=1):
             host.agent.start()
             await host.agent.ready()
             clock = SystemClock()
@@ -168,6 +171,12 @@ async def test_a_welcome_cannot_make_the_agent_beat_without_a_pause(tmp_path: Pa
             await until(lambda: clock.monotonic() - began > _WATCHED_S)
         wrong = [f"{heard} heartbeats came in {_WATCHED_S} s"] if heard > 2 * _WATCHED_S else []
     tally.add("hasty welcome", 1, wrong)
+
+
+def _hub_of(world: World) -> ssl.SSLContext:
+    """What the controller of this world listens with."""
+    pki = world.folder / "pki"
+    return server_context(pki / "hub.pem", pki / "hub.key")
 
 
 def _is_frame(text: str | bytes) -> bool:

@@ -15,15 +15,17 @@ import aiohttp
 
 from agent.core.record import AttemptRecord
 from agent.service.record import read_record
-from controller.trial import make_certificate
 from releasehand import Client
 from releasehand.model import DeployParams, DeployStatus, TaskStatus
 from tests.fakes.archives import file, tgz
+from tests.fakes.certificates import enrol
 from tests.fakes.origin import Origin, content, run_origin
 from tests.fakes.processes import HERE, MARK, Daemon, end_marked, free_ports
 from tests.faults import agent_main, service_program
 
 SERVICE: Final = "web"
+STRANGER: Final = "stranger"
+"""An agent that has joined, for tests to play."""
 API_TOKEN: Final = "the-token-of-the-faults"
 _BIN: Final = Path(sys.executable).parent
 _READY: Final = "link was established"
@@ -132,8 +134,6 @@ class World:
     origin: Origin
     client: Client
     hub_port: int
-    tls: bool
-    tokens: dict[str, str]
     hosts: list[Host] = field(default_factory=list)
 
     def publish(self, version: str, *, manner: str = "good", weight_bytes: int = 0) -> Package:
@@ -184,20 +184,18 @@ class World:
 
 
 @asynccontextmanager
-async def run_world(folder: Path, *, hosts: int, hub_via: int = 0, tls: bool = True) -> AsyncIterator[World]:
-    """A world with a started controller and `hosts` agents that are not started yet. With `hub_via` agents
-    connect to that port instead of the hub's. Without `tls` their links are plain, and cheap to make anew.
-    Every process of it has ended when the block has."""
+async def run_world(folder: Path, *, hosts: int, hub_via: int = 0) -> AsyncIterator[World]:
+    """A world with a started controller and `hosts` agents that have joined and are not started yet. With
+    `hub_via` agents connect to that port instead of the hub's. Every process of it has ended when the block
+    has."""
     ports = free_ports()
     api_port, hub_port = next(ports), next(ports)
-    tokens = {f"host-{number}": f"token-of-host-{number}-{uuid.uuid4().hex}" for number in range(hosts)}
-    tokens["stranger"] = f"token-of-the-stranger-{uuid.uuid4().hex}"
-    certificates = folder / "hub"
-    certificates.mkdir(parents=True)
-    if tls:
-        await asyncio.to_thread(make_certificate, certificates, HERE)
+    database, pki = f"sqlite:///{folder}/controller.db", folder / "pki"
+    state_dirs = {f"host-{number}": folder / f"host-{number}" / "state" for number in range(hosts)}
+    state_dirs[STRANGER] = folder / STRANGER
+    await enrol(database, pki, state_dirs, f"wss://{HERE}:{hub_via or hub_port}", new=True)
     config = folder / "controller.toml"
-    config.write_text(_controller_toml(folder, api_port, hub_port, tokens, tls=tls))
+    config.write_text(_controller_toml(database, pki, api_port, hub_port))
     controller = Daemon(
         "controller",
         [f"{_BIN}/releasehand-controller", "serve", "--config", str(config)],
@@ -206,9 +204,9 @@ async def run_world(folder: Path, *, hosts: int, hub_via: int = 0, tls: bool = T
     )
     api_url = f"http://{HERE}:{api_port}"
     async with run_origin(folder) as origin, Client(api_url, API_TOKEN) as client:
-        world = World(folder, controller, origin, client, hub_port, tls, tokens)
+        world = World(folder, controller, origin, client, hub_port)
         for number in range(hosts):
-            world.hosts.append(_make_host(world, number, next(ports), hub_via or hub_port))
+            world.hosts.append(_make_host(world, number, next(ports)))
         try:
             await world.start_controller()
             yield world
@@ -220,10 +218,9 @@ async def run_world(folder: Path, *, hosts: int, hub_via: int = 0, tls: bool = T
             await end_marked(folder)
 
 
-def _make_host(world: World, number: int, port: int, hub_port: int) -> Host:
+def _make_host(world: World, number: int, port: int) -> Host:
     name = f"host-{number}"
     folder = world.folder / name
-    folder.mkdir()
     config = folder / "agent.toml"
     agent = [f"{_BIN}/releasehand-agent", "run", "--config", str(config)]
     armed = [sys.executable, str(Path(agent_main.__file__)), "--config", str(config)]
@@ -234,15 +231,13 @@ def _make_host(world: World, number: int, port: int, hub_port: int) -> Host:
         Daemon(name, agent, folder=world.folder, ready=_READY),
         Daemon(f"{name}-armed", armed, folder=world.folder, ready=_READY),
     )
-    config.write_text(_agent_toml(world, host, hub_port))
+    config.write_text(_agent_toml(world, host))
     return host
 
 
-def _controller_toml(folder: Path, api_port: int, hub_port: int, tokens: dict[str, str], *, tls: bool) -> str:
-    agents = "\n".join(f'{name} = "{token}"' for name, token in tokens.items())
-    certificate = f'cert_file = "{folder}/hub/hub.pem"\nkey_file = "{folder}/hub/hub.key"' if tls else ""
+def _controller_toml(database: str, pki: Path, api_port: int, hub_port: int) -> str:
     return f"""\
-database = "sqlite:///{folder}/controller.db"
+database = "{database}"
 
 [api]
 host = "{HERE}"
@@ -252,24 +247,15 @@ tokens = {{ faults = "{API_TOKEN}" }}
 [hub]
 host = "{HERE}"
 port = {hub_port}
-{certificate}
 
-[hub.agents]
-{agents}
+[pki]
+directory = "{pki}"
 """
 
 
-def _agent_toml(world: World, host: Host, hub_port: int) -> str:
-    scheme = "wss" if world.tls else "ws"
-    trust = f'ca_file = "{world.folder}/hub/ca.pem"' if world.tls else ""
+def _agent_toml(world: World, host: Host) -> str:
     return f"""\
-agent_id = "{host.name}"
 state_dir = "{host.folder}/state"
-
-[controller]
-url = "{scheme}://{HERE}:{hub_port}"
-{trust}
-token = "{world.tokens[host.name]}"
 
 [packages]
 ca_file = "{world.origin.ca_file}"

@@ -4,22 +4,19 @@ import asyncio
 import hashlib
 import logging
 import socket
-import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-import trustme
 from websockets.frames import CloseCode
 
 from agent.config import (
     AgentConfig,
     CommandDriver,
-    ControllerSection,
     HttpCheck,
     InstanceSection,
     PackagesSection,
@@ -31,7 +28,7 @@ from releasehand.model.status import OperationKind, Phase, ServiceState, TaskRes
 from shared.frames import Cancel, Execute, Hello, Ref, RefusedInstance, Wanted
 from tests.fakes import origin as serving
 from tests.fakes.archives import file, tgz
-from tests.fakes.hub import TOKEN, FakeHub, run_hub
+from tests.fakes.hub import FakeHub, run_hub
 from tests.fakes.origin import Origin, run_origin
 
 SERVER = b"""
@@ -107,13 +104,8 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "hub-ca.pem"))
-    (tmp_path / "token").write_text(TOKEN + "\n")
     port = free_port()
-    async with run_hub(context) as hub, run_origin(tmp_path) as origin:
+    async with run_hub() as hub, run_origin(tmp_path) as origin:
         instance = InstanceSection(
             id=WEB,
             service="web",
@@ -125,11 +117,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             metadata={"zone": "a"},
         )
         config = AgentConfig(
-            agent_id="host-1",
             state_dir=tmp_path / "state",
-            controller=ControllerSection(
-                url=hub.url, ca_file=tmp_path / "hub-ca.pem", token_file=tmp_path / "token"
-            ),
             packages=PackagesSection(
                 ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=(ip_network("127.0.0.0/8"),)
             ),
@@ -137,6 +125,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         )
         for version in ("v1", "v2"):
             origin.serve(f"/{version}.tar.gz", serving.content(package_of(version)))
+        hub.take_in(config.state_dir)
         site = Site(hub, origin, config, tmp_path, ports=[port])
         yield site
         await stop_service(site)
@@ -337,41 +326,3 @@ async def test_a_controller_that_lost_its_database_gets_a_new_incarnation(site: 
         await site.hub.send(second)
         await site.hub.wait_for_end(second.ref)
         assert site.hub.moves[0].n == 1
-
-
-def spoil_token(site: Site) -> None:
-    (site.directory / "token").write_text("wrong")
-
-
-def spoil_trust(site: Site) -> None:
-    trustme.CA().cert_pem.write_to_path(str(site.directory / "hub-ca.pem"))
-
-
-class Listener(logging.Handler):
-    """Sets `heard` at the first line whose reason has `words` in it."""
-
-    def __init__(self, words: str) -> None:
-        super().__init__()
-        self.words, self.heard = words, asyncio.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self.words in str(getattr(record, "fields", {}).get("reason", "")):
-            self.heard.set()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"), [(spoil_token, "refused this agent's token"), (spoil_trust, "is not trusted")]
-)
-async def test_a_link_that_cannot_be_says_why(site: Site, spoil: Callable[[Site], None], words: str) -> None:
-    spoil(site)
-    listener, log = Listener(words), logging.getLogger("agent.uplink")
-    log.addHandler(listener)
-    try:
-        async with asyncio.TaskGroup() as group:
-            agent = group.create_task(run_agent(site.config))
-            async with asyncio.timeout(10):
-                await listener.heard.wait()
-            assert site.hub.hellos == []
-            agent.cancel()
-    finally:
-        log.removeHandler(listener)

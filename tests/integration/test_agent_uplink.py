@@ -4,23 +4,24 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from agent.config import ControllerSection
 from agent.core.instant import Instant
 from agent.core.record import begin
+from agent.identity import Expected, read_membership
 from agent.journal import Change
 from agent.link import REPORTS_IN_FLIGHT
 from agent.pulse import Pulse
-from agent.uplink import MAX_WINDOW_S, MIN_WINDOW_S, Identity, Uplink
+from agent.uplink import MAX_WINDOW_S, MIN_WINDOW_S, HostFacts, Uplink
 from releasehand.model.status import Phase
 from shared.frames import Heartbeat, Refuse
 from shared.session import OFFLINE_AFTER_S, SUSPECT_AFTER_S
 from tests.fakes.clock import START
 from tests.fakes.host import Host, deploy
-from tests.fakes.hub import TOKEN, FakeHub, run_hub
+from tests.fakes.hub import FakeHub, run_hub
 
 
 class Said(logging.Handler):
@@ -64,13 +65,14 @@ class Linked:
 @asynccontextmanager
 async def link_up(directory: Path, hub: FakeHub, *, jitter: float = 0.0) -> AsyncIterator[Linked]:
     host, said = Host(directory), Said()
+    hub.take_in(directory)
     logger = logging.getLogger("agent.uplink")
     logger.addHandler(said)
     try:
         async with host.boot():
             uplink = Uplink(
-                ControllerSection.model_validate({"url": hub.url, "token": TOKEN}),
-                Identity("host-1", "0", "host", "boot-1", {}),
+                partial(read_membership, directory, Expected()),
+                HostFacts("0", "host", "boot-1", {}),
                 executor=host.executor,
                 journal=host.journal,
                 pulse=Pulse(
@@ -163,11 +165,12 @@ async def test_reconnecting_waits_within_the_window_that_the_controller_gave_and
 async def test_the_same_reason_is_told_once(hub: FakeHub, tmp_path: Path) -> None:
     hub.reconnect_window_s = MIN_WINDOW_S
     async with link_up(tmp_path, hub, jitter=0.5) as linked:
-        hub.token = "changed"
+        hub.is_full = True
         await hub.cut()
         await linked.pass_time_until(2, lambda: len(hub.user_agents) >= 4)
-        assert linked.reasons[1:] == ["the controller refused this agent's token (HTTP 401)"]
-        hub.token = TOKEN
+        [reason] = linked.reasons[1:]
+        assert reason.endswith("answered HTTP 503: no room")
+        hub.is_full = False
         await linked.pass_time_until(2, lambda: len(hub.hellos) == 2)
 
 

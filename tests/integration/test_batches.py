@@ -29,7 +29,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def controller(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningController]:
-    async with running_controller(tmp_path, clock, HOSTS) as controller:
+    async with running_controller(tmp_path, clock) as controller:
         yield controller
 
 

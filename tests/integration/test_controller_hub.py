@@ -19,7 +19,7 @@ from shared.frames import encode
 from shared.session import MAX_QUEUED_FRAMES
 from tests.fakes.agent import FakeAgent, Script
 from tests.fakes.clock import FakeClock
-from tests.fakes.controller import API_TOKEN, RunningController, agent_token, running_controller
+from tests.fakes.controller import API_TOKEN, RunningController, running_controller
 from tests.fakes.ledger import deployment
 
 
@@ -67,18 +67,19 @@ async def until_ended(client: Client, deploy_id: str, status: Status) -> None:
             await SystemClock().sleep(0.05)
 
 
-async def test_a_token_that_is_not_known_is_refused_with_words(controller: RunningController) -> None:
-    agent = FakeAgent("host-1", {"a": "v1"})
+async def test_who_shows_no_certificate_is_refused_with_words(controller: RunningController) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with agent.linked(controller, token="a-token-of-nobody"):
+        async with connect(controller.hub, ssl=controller.strangers_tls(), proxy=None):
             pass
     assert refused.value.response.status_code == 401
-    assert b"does not know this agent's token" in refused.value.response.body
+    assert b"showed no certificate: a host joins first" in refused.value.response.body
 
 
-async def test_a_token_lets_in_its_own_agent_only(controller: RunningController, client: Client) -> None:
+async def test_a_certificate_lets_in_its_own_agent_only(
+    controller: RunningController, client: Client
+) -> None:
     agent = FakeAgent("host-1", {"a": "v1"})
-    async with agent.linked(controller, token=agent_token("host-2"), named="host-1"):
+    async with agent.linked(controller, by="host-2", named="host-1"):
         assert agent.refusal is not None
         assert agent.refusal.code == "wrong_agent"
         await agent.until(agent.closed.is_set)
@@ -279,14 +280,12 @@ async def can_link(agent: FakeAgent, controller: RunningController) -> bool:
 
 
 async def test_connections_that_never_say_hello_are_few_for_each_agent(controller: RunningController) -> None:
-    headers = {"Authorization": f"Bearer {agent_token('host-1')}"}
+    tls = await controller.tls("host-1")
     async with AsyncExitStack() as silent:
         for _ in range(MAX_GREETING):
-            await silent.enter_async_context(
-                connect(controller.hub, ssl=controller.tls(), additional_headers=headers)
-            )
+            await silent.enter_async_context(connect(controller.hub, ssl=tls, proxy=None))
         with pytest.raises(InvalidStatus) as refused:
-            async with connect(controller.hub, ssl=controller.tls(), additional_headers=headers):
+            async with connect(controller.hub, ssl=tls, proxy=None):
                 pass
         assert b"wait for their hello already" in refused.value.response.body
         async with FakeAgent("host-2", {"b": "v1"}).linked(controller) as other:

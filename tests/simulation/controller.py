@@ -2,8 +2,9 @@
 controller.app wires them, without listening sockets. It can be killed around any transaction."""
 
 import asyncio
+import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from typing import Any, Final, TypeVar, cast
 
@@ -24,6 +25,7 @@ from controller.store import Batch, Changed, Store, open_store
 from controller.sweeper import Sweeper
 from shared.clock import Clock
 from tests.fakes.keys import KEYRING
+from tests.fakes.ledger import enrol
 from tests.simulation.wire import Connection
 
 WRITES: Final = frozenset(
@@ -122,8 +124,10 @@ class FaultyStore:
 class SimulatedController:
     """One process's life. What it leaves is the database."""
 
-    def __init__(self, database: str, clock: Clock, faults: Faults) -> None:
+    def __init__(self, database: str, clock: Clock, faults: Faults, agents: Iterable[str]) -> None:
+        """`agents` have certificates, by id."""
         self._url, self._clock, self.faults = database, clock, faults
+        self._serials = dict.fromkeys(agents, "")
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
@@ -202,6 +206,7 @@ class SimulatedController:
     def accept(self, connection: Connection) -> None:
         """An agent has connected."""
         assert self._links is not None
+        connection.hub_end.transport.show(connection.agent_id, self._serials[connection.agent_id])
         self.connections.append(connection)
         self._serving.add(self._links.create_task(self._serve(connection)))
 
@@ -215,6 +220,8 @@ class SimulatedController:
 
     async def _run(self) -> None:
         inner = await open_store(self._url, self._clock, KEYRING)
+        for agent_id in [agent_id for agent_id, serial in self._serials.items() if not serial]:
+            self._serials[agent_id] = await enrol(inner, agent_id)
         store = self.store = cast("Store", FaultyStore(inner, self.faults))
         registry, live = Registry(), Live()
         notices = Notices(Bulletin())
@@ -228,7 +235,7 @@ class SimulatedController:
         sweeper = Sweeper(store, live, notices, self._clock)
         claimants = Claimants(store, registry, self._clock)
         self._hub = Hub(
-            HubSettings("", 0, None, {}),
+            HubSettings("", 0, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
             store=store,
             registry=registry,
             dispatcher=dispatcher,

@@ -56,7 +56,7 @@ class Fleet:
         }
         self.faults = Faults(random, self.clock, tally)
         self.database = folder / "controller.db"
-        self.controller = SimulatedController(f"sqlite:///{self.database}", self.clock, self.faults)
+        self.controller = SimulatedController(f"sqlite:///{self.database}", self.clock, self.faults, hosts)
         self.connections: dict[str, Connection] = {}  # the newest of each host
         self._back_at: dict[str, float] = {}  # by daemon: when it is started again
         self._mended_at: dict[str, float] = {}  # by host: when its configuration is right again

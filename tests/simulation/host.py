@@ -5,6 +5,7 @@ How a release does is in its version: `v7-good`, `v8-sick`."""
 
 import asyncio
 import hashlib
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,16 +14,16 @@ from random import Random
 from typing import Final, NoReturn, cast
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
 from websockets.asyncio.client import ClientConnection
 
 from agent.check import Alive
-from agent.config import CommandDriver, ControllerSection, InstanceSection
+from agent.config import CommandDriver, InstanceSection
 from agent.core.record import AttemptRecord
 from agent.download import Download
 from agent.errors import OriginRefusedError
 from agent.executor import Executor
 from agent.finish import finish
+from agent.identity import Membership
 from agent.instance import Instance
 from agent.journal import Change, Journal
 from agent.observation import ProcessMark
@@ -30,7 +31,7 @@ from agent.pulse import Pulse
 from agent.runner import Runner, Tools
 from agent.steps import Steps
 from agent.switch import InstallRoot, ReleaseMeta
-from agent.uplink import Identity, Uplink
+from agent.uplink import HostFacts, Uplink
 from agent.verify import VerificationPolicy
 from releasehand.model import FailureCode, Phase
 from shared.attempt import TERMINAL, Outcome
@@ -207,7 +208,7 @@ class SimulatedUplink(Uplink):
     async def _hold_link(self) -> NoReturn:
         socket = await self.dial()
         try:
-            await self._keep(cast("ClientConnection", socket))
+            await self._keep(cast("ClientConnection", socket), self._read_membership())
         finally:
             await socket.close(1001, "the agent is stopping")
 
@@ -338,8 +339,8 @@ class Host:
             )
             await pulse.look()
             uplink = SimulatedUplink(
-                ControllerSection(url="ws://127.0.0.1:1", token=SecretStr("a token")),
-                Identity(self.goes_by, "0.1.0", f"{self.agent_id}.example.com", "boot-1", {}),
+                self._read_membership,
+                HostFacts("0.1.0", f"{self.agent_id}.example.com", "boot-1", {}),
                 executor=executor,
                 journal=journal,
                 pulse=pulse,
@@ -357,6 +358,11 @@ class Host:
         finally:
             self.executor = None
             await journal.close()
+
+    def _read_membership(self) -> Membership:
+        now = self._clock.now()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return Membership(self.goes_by, "wss://hub.example", now, now, tls)
 
     def _pass_checkpoint(self, _: str) -> None:
         if self.kill_in:

@@ -14,6 +14,8 @@ from typing import Final
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import Close
 
+from shared.identity import agent_uri
+
 LATENCY_S: Final = 0.002
 
 
@@ -106,13 +108,27 @@ class Pipe:
         return self._arrived.popleft()
 
 
+class Transport(asyncio.BaseTransport):
+    """What TLS has found out about the other end, which is all that is asked of it."""
+
+    def show(self, agent_id: str, serial: str) -> None:
+        """Be from an agent with such a certificate."""
+        self._extra = {
+            "peercert": {
+                "subjectAltName": (("URI", agent_uri(agent_id)),),
+                "serialNumber": serial,
+                "notAfter": "Dec 31 23:59:59 9999 GMT",
+            }
+        }
+
+
 class Socket:
     """One end. `recv` and `send` raise ConnectionClosed when the connection is known to be over here."""
 
     remote_address = ("192.0.2.1", 4711)
 
-    def __init__(self, username: str, inward: Pipe, outward: Pipe) -> None:
-        self.username = username
+    def __init__(self, inward: Pipe, outward: Pipe) -> None:
+        self.transport = Transport()
         self._inward, self._outward = inward, outward
 
     async def send(self, text: str) -> None:
@@ -142,9 +158,9 @@ class Connection:
 
     def __init__(self, agent_id: str, weather: Weather) -> None:
         self.up, self.down = Pipe(weather), Pipe(weather)
-        self.weather = weather
-        self.agent_end = Socket(agent_id, self.down, self.up)
-        self.hub_end = Socket(agent_id, self.up, self.down)
+        self.agent_id, self.weather = agent_id, weather
+        self.agent_end = Socket(self.down, self.up)
+        self.hub_end = Socket(self.up, self.down)
 
     def cut(self) -> None:
         """Break it as a reset does: both ends notice."""

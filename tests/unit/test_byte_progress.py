@@ -9,6 +9,7 @@ from releasehand.model import ActorKind, DeployParams
 from shared.frames import Hello, InstanceState
 from tests.fakes.clock import FakeClock
 from tests.fakes.keys import KEYRING
+from tests.fakes.ledger import enrol
 
 
 async def test_bytes_of_open_tasks_are_kept_and_those_of_unknown_ones_dropped(tmp_path: Path) -> None:
@@ -24,7 +25,8 @@ async def test_bytes_of_open_tasks_are_kept_and_those_of_unknown_ones_dropped(tm
                 incarnation="i",
                 last_n=0,
                 instances=listed,
-            )
+            ),
+            await enrol(store, "host"),
         )
         accepted = await store.accept_deployment(
             DeployParams(

@@ -8,7 +8,8 @@ import trustme
 from typer.testing import CliRunner
 
 from agent.command import app
-from agent.config import AgentConfig, CommandDriver, HttpCheck, SystemdDriver, load_config, read_token
+from agent.config import AgentConfig, CommandDriver, HttpCheck, SystemdDriver, load_config
+from agent.identity import Expected
 from shared.settings import ConfigError
 
 INSTANCE = """
@@ -35,7 +36,7 @@ class Files:
         self.directory = directory
         self.file = directory / "agent.toml"
         (directory / "ca.pem").write_bytes(ca_pem)
-        (directory / "token").write_text("secret-token\n")
+        (directory / "other").write_text("no certificate\n")
         self.text = f"""
 agent_id = "host-1"
 state_dir = "{directory}/state"
@@ -43,11 +44,9 @@ log_format = "json"
 
 [controller]
 url = "wss://controller.example.com:8443"
-ca_file = "{directory}/ca.pem"
-token_file = "{directory}/token"
 
 [packages]
-ca_file = ""
+ca_file = "{directory}/ca.pem"
 allowed_hosts = ["packages.example.com"]
 max_bytes = 1000000
 {INSTANCE.format(n=1, root=directory)}
@@ -78,7 +77,7 @@ def test_a_whole_file_is_read(files: Files) -> None:
     config = files.load()
     assert config.agent_id == "host-1"
     assert config.log_format == "json"
-    assert config.packages.ca_file is None
+    assert config.packages.ca_file == files.directory / "ca.pem"
     assert config.packages.allowed_hosts == ("packages.example.com",)
     first, second = config.instance
     assert (first.id, first.port, first.activate_timeout_s, first.revert_timeout_s) == (
@@ -92,7 +91,7 @@ def test_a_whole_file_is_read(files: Files) -> None:
     assert first.check.contains == "{version}"
     assert first.metadata == {"zone": "a"}
     assert second.id == "web-2"
-    assert read_token(config.controller) == "secret-token"
+    assert config.expected_identity() == Expected("host-1", "wss://controller.example.com:8443")
 
 
 def test_the_environment_comes_after_the_file(files: Files) -> None:
@@ -144,11 +143,8 @@ def test_all_problems_are_told_at_once_each_with_its_key(files: Files) -> None:
         ('example.com:8443"', 'example.com:8443/?token=x"', "controller.url", "no user, query"),
         ('example.com:8443"', 'example.com:0"', "controller.url", "port 0"),
         ('example.com:8443"', 'example.com:99999"', "controller.url", "range"),
-        ("token_file =", 'token = "abc"\ntoken_file =', "controller", "either token_file or token"),
-        ("ca_file =", "# ca_file =", "controller", "needs ca_file"),
-        ("ca.pem", "missing.pem", "controller.ca_file", "cannot be read"),
-        ("ca.pem", "token", "controller.ca_file", "no certificate"),
-        ('ca_file = ""', 'ca_file = "/missing.pem"', "packages.ca_file", "cannot be read"),
+        ("ca.pem", "missing.pem", "packages.ca_file", "cannot be read"),
+        ("ca.pem", "other", "packages.ca_file", "no certificate"),
         ('/web-2"', '/web-1"', "instance[1].root", "is the root of instance[0]"),
         ('/web-2"', '/web-1/../web-1"', "instance[1].root", "is the root of instance[0]"),
         ('/web-2"', '/web-1/inner"', "instance[1].root", "inside or around the root of instance[0]"),
@@ -169,29 +165,15 @@ def test_what_is_not_right_is_refused_in_words(
     assert words in problems[where]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_plain_ws_is_for_loopback_alone_and_needs_no_ca(files: Files, host: str) -> None:
-    files.change("wss://controller.example.com:8443", f"ws://{host}:8443")
-    files.change("ca_file =", "# ca_file =")
-    config = files.load()
-    assert config.controller.url == f"ws://{host}:8443"
-    assert config.controller.ca_file is None
+def test_who_the_agent_is_and_where_its_controller_is_may_be_left_to_joining(files: Files) -> None:
+    files.change('agent_id = "host-1"\n', "")
+    files.change('[controller]\nurl = "wss://controller.example.com:8443"\n', "")
+    assert files.load().expected_identity() == Expected()
 
 
-@pytest.mark.parametrize("token", ["", "two words", "ünicode", "line\nbreak", "x" * 5000])
-def test_a_file_without_a_token_in_it_is_told(files: Files, token: str) -> None:
-    (files.directory / "token").write_text(token)
-    [(where, what)] = files.problems().items()
-    assert where == f"controller.token_file ({files.directory}/token)"
-    assert "no token" in what
-
-
-def test_a_token_is_never_shown(files: Files) -> None:
-    files.change(f'token_file = "{files.directory}/token"', 'token = "CANARY"')
-    config = files.load()
-    assert read_token(config.controller) == "CANARY"
-    assert "CANARY" not in repr(config)
-    assert "CANARY" not in config.model_dump_json()
+def test_an_empty_ca_file_is_none(files: Files) -> None:
+    files.change(f'ca_file = "{files.directory}/ca.pem"', 'ca_file = ""')
+    assert files.load().packages.ca_file is None
 
 
 def test_a_problem_in_the_environment_names_its_variable(files: Files) -> None:

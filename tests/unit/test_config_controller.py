@@ -1,6 +1,6 @@
 """controller.toml: defaults, the environment over it, and every problem told at once."""
 
-import ssl
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,16 +9,15 @@ import trustme
 from controller.config import (
     ENVIRONMENT_PREFIX,
     ControllerConfig,
+    HubSection,
     find_risks,
+    hub_names,
     load_config,
-    read_agent_tokens,
     read_api_tokens,
 )
 from shared.settings import ConfigError
-from shared.tls import server_context
 
 SCHEDULER = "0123456789abcdef-scheduler"
-AGENT = "0123456789abcdef-agent"
 GOOD = f"""
 database = "sqlite:////srv/x.db"
 log_format = "json"
@@ -28,8 +27,6 @@ port = 9000
 scheduler = "{SCHEDULER}"
 [hub]
 host = "127.0.0.1"
-[hub.agents]
-host-1 = "{AGENT}"
 """
 
 
@@ -47,8 +44,8 @@ def problems(file: Path | None, **environment: str) -> dict[str, str]:
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    certificate = trustme.CA().issue_cert("hub.example.com")
-    cert_file, key_file = folder / "hub.pem", folder / "hub.key"
+    certificate = trustme.CA().issue_cert("api.example.com")
+    cert_file, key_file = folder / "api.pem", folder / "api.key"
     certificate.cert_chain_pems[0].write_to_path(cert_file)
     certificate.private_key_pem.write_to_path(key_file)
     return cert_file, key_file
@@ -59,7 +56,6 @@ def test_a_file_is_read_with_its_tokens(tmp_path: Path) -> None:
     assert (config.database, config.log_format) == ("sqlite:////srv/x.db", "json")
     assert (config.api.host, config.api.port, config.hub.port) == ("127.0.0.1", 9000, 8443)
     assert read_api_tokens(config) == {"scheduler": SCHEDULER}
-    assert read_agent_tokens(config) == {"host-1": AGENT}
     assert find_risks(config) == []
 
 
@@ -90,8 +86,10 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     port = 70000
     toknes = {}
     [hub]
-    cert_file = "hub.pem"
-    agents = { "a..b" = "x", "c" = 7 }
+    names = ["hub.example:8443", "fe80::1%eth0"]
+    [pki]
+    directory = "pki"
+    agent_certificate_s = 59
     """
     found = problems(write(tmp_path, text), HUB__PORT="x")
     assert set(found) == {
@@ -101,10 +99,8 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         "api.host",
         "api.port",
         "api.toknes",
-        "hub",
-        "hub.cert_file",
-        "hub.agents.a..b.[key]",
-        "hub.agents.c",
+        "pki.directory",
+        "pki.agent_certificate_s",
         f"hub.port (from {ENVIRONMENT_PREFIX}__HUB__PORT)",
     }
     assert found["api.toknes"] == "unknown key"
@@ -120,52 +116,33 @@ def test_plain_http_beyond_this_machine_must_be_asked_for(tmp_path: Path, host: 
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
-def test_loopback_addresses_need_no_permission_and_no_tls(tmp_path: Path, host: str) -> None:
+def test_loopback_addresses_need_no_permission(tmp_path: Path, host: str) -> None:
     environment = {f"{ENVIRONMENT_PREFIX}__API__HOST": host, f"{ENVIRONMENT_PREFIX}__HUB__HOST": host}
     config = load_config(write(tmp_path, GOOD), environment)
     assert (config.api.host, config.hub.host) == (host, host)
 
 
-def test_the_hub_beyond_this_machine_needs_tls(tmp_path: Path) -> None:
-    assert "loopback" in problems(write(tmp_path, GOOD), HUB__HOST="0.0.0.0")["hub"]
-    cert_file, key_file = make_certificate(tmp_path)
-    assert problems(write(tmp_path, GOOD), HUB__CERT_FILE=str(cert_file))["hub"] == (
-        "needs cert_file and key_file together"
-    )
-    config = load_config(
-        write(tmp_path, GOOD),
-        {
-            f"{ENVIRONMENT_PREFIX}__HUB__HOST": "0.0.0.0",
-            f"{ENVIRONMENT_PREFIX}__HUB__CERT_FILE": str(cert_file),
-            f"{ENVIRONMENT_PREFIX}__HUB__KEY_FILE": str(key_file),
-        },
-    )
-    assert config.hub.cert_file is not None
-    assert config.hub.key_file is not None
-    assert isinstance(server_context(config.hub.cert_file, config.hub.key_file), ssl.SSLContext)
+def test_the_hub_is_found_by_this_machines_names_unless_others_are_given() -> None:
+    own = [socket.gethostname(), "localhost", "127.0.0.1", "::1"]
+    assert hub_names(HubSection()) == own
+    assert hub_names(HubSection(host="127.0.0.1")) == own
+    assert hub_names(HubSection(host="10.1.2.3")) == [*own, "10.1.2.3"]
+    assert hub_names(HubSection(host="10.1.2.3", names=("hub.example",))) == ["hub.example"]
 
 
-def test_certificate_and_key_are_looked_at_before_anything_listens(tmp_path: Path) -> None:
-    cert_file, key_file = make_certificate(tmp_path)
-    other = tmp_path / "other"
-    other.mkdir()
-    _, other_key = make_certificate(other)
-    file = write(tmp_path, GOOD)
-    missing = problems(file, HUB__CERT_FILE="/nonexistent/c", HUB__KEY_FILE="/nonexistent/k")
-    assert set(missing) == {"hub.cert_file", "hub.key_file"}
-    swapped = problems(file, HUB__CERT_FILE=str(key_file), HUB__KEY_FILE=str(cert_file))
-    foreign = problems(file, HUB__CERT_FILE=str(cert_file), HUB__KEY_FILE=str(other_key))
-    assert set(swapped) == set(foreign) == {"hub.cert_file"}
+@pytest.mark.parametrize(
+    "name", ["hub.example:8443", "*.example", "hub..example", "-hub.example", "hüb.example", "a" * 64]
+)
+def test_what_no_certificate_can_name_is_refused(tmp_path: Path, name: str) -> None:
+    [(where, what)] = problems(write(tmp_path, GOOD + f'names = ["hub.example", "{name}"]\n')).items()
+    assert (where, name in what) == ("hub.names", True)
 
 
 def test_tokens_may_stand_in_files_of_their_own(tmp_path: Path) -> None:
-    for name, token in (("operator", "operator-0123456789"), ("host-2", "host-2-0123456789abc")):
-        (tmp_path / name).write_text(f"{token}\n")
+    (tmp_path / "operator").write_text("operator-0123456789\n")
     text = GOOD + f'[api.token_files]\noperator = "{tmp_path}/operator"\n'
-    text += f'[hub.agent_files]\nhost-2 = "{tmp_path}/host-2"\n'
     config = load_config(write(tmp_path, text), {})
     assert read_api_tokens(config) == {"scheduler": SCHEDULER, "operator": "operator-0123456789"}
-    assert read_agent_tokens(config) == {"host-1": AGENT, "host-2": "host-2-0123456789abc"}
 
 
 def test_bad_tokens_are_told_by_name_and_never_shown(tmp_path: Path) -> None:
@@ -212,11 +189,6 @@ def test_a_certificate_lets_the_api_be_reached_from_beyond_this_machine(tmp_path
     text = GOOD.replace("[api]", f'[api]\nhost = "0.0.0.0"\n{pair}', 1)
     assert not [risk for risk in find_risks(load_config(write(tmp_path, text), {})) if "plain HTTP" in risk]
     assert "together" in problems(write(tmp_path, text.replace("key_file", "#")))["api"]
-
-
-def test_a_hub_without_agents_is_a_risk_to_be_told(tmp_path: Path) -> None:
-    text = f'[api.tokens]\nscheduler = "{SCHEDULER}"\n[hub]\nhost = "127.0.0.1"'
-    assert find_risks(load_config(write(tmp_path, text), {})) == ["hub.agents is empty: no agent can connect"]
 
 
 @pytest.mark.parametrize(
@@ -267,20 +239,13 @@ def test_a_database_over_a_network_without_verified_tls_is_a_risk(url: str, is_r
 
 
 def test_a_bad_token_is_told_together_with_what_is_wrong_elsewhere(tmp_path: Path) -> None:
-    text = GOOD.replace(AGENT, "short").replace("port = 9000", 'port = "x"')
-    assert set(problems(write(tmp_path, text))) == {"api.port", "hub.agents.host-1"}
+    text = GOOD.replace(SCHEDULER, "short").replace('host = "127.0.0.1"', "port = -1")
+    assert set(problems(write(tmp_path, text))) == {"api.tokens.scheduler", "hub.port"}
 
 
 @pytest.mark.parametrize("hub_host", ["127.0.0.1", "0.0.0.0"])
 def test_one_port_for_both_is_refused(tmp_path: Path, hub_host: str) -> None:
-    cert_file, key_file = make_certificate(tmp_path)
-    found = problems(
-        write(tmp_path, GOOD),
-        HUB__HOST=hub_host,
-        HUB__PORT="9000",
-        HUB__CERT_FILE=str(cert_file),
-        HUB__KEY_FILE=str(key_file),
-    )
+    found = problems(write(tmp_path, GOOD), HUB__HOST=hub_host, HUB__PORT="9000")
     assert found == {"hub.port": "9000 is api.port too; each needs its own"}
 
 

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 import agent.config
 import controller.config
 from agent.config import find_trust_problems
-from controller.trial import make_certificate
 from shared.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,10 +73,9 @@ def test_a_document_that_lost_a_file_is_refused() -> None:
 @pytest.mark.parametrize(("daemon", "text"), EXAMPLES, ids=[f"{n}-{d}" for n, (d, _) in enumerate(EXAMPLES)])
 def test_an_example_is_a_good_file(daemon: str, text: str, tmp_path: Path) -> None:
     """As `config check` reads it: with the files that it names, below another root."""
-    make_certificate(tmp_path, "controller.example")
     (tmp_path / "tokens").mkdir()
-    for name in ("scheduler", "host-1"):
-        (tmp_path / "tokens" / name).write_text(f"a-token-of-{name}-0123456789\n", encoding="ascii")
+    token = "a-token-of-the-scheduler\n"
+    (tmp_path / "tokens" / "scheduler").write_text(token, encoding="ascii")
     file = tmp_path / f"{daemon}.toml"
     file.write_text(text.replace("/etc/releasehand", str(tmp_path)), encoding="utf-8")
     config = LOADERS[daemon](file, {})

@@ -11,6 +11,7 @@ from controller.core.enrolment import Applicant, Certificate, EnrolmentCode, Enr
 from controller.core.lists import Page
 from controller.core.refusals import UnknownAgentError, UnknownJoinTokenError
 from controller.store.access_tables import CERTIFICATE, JOIN_TOKEN
+from controller.store.tables import AGENT
 from releasehand.model import ActorKind, AuditAction, JoinTokenParams, JoinTokenState
 from tests.fakes.ledger import Ledger, open_ledger
 
@@ -197,5 +198,19 @@ async def test_a_revoked_agent_has_no_certificate_left_and_renews_none(ledger: L
 async def test_who_never_was_an_agent_cannot_be_revoked(ledger: Ledger) -> None:
     with pytest.raises(UnknownAgentError):
         await ledger.store.revoke_agent("nobody", "", actor=ADMIN)
-    await ledger.host("host-1", ["a"])
-    assert (await ledger.store.revoke_agent("host-1", "", actor=ADMIN)).revoked_certificates == 0
+
+
+async def test_no_session_is_opened_by_a_certificate_that_does_not_count(ledger: Ledger) -> None:
+    one, two = await ledger.host("host-1", ["a"]), await ledger.host("host-2", ["b"])
+    before = await ledger.rows(AGENT)
+    await ledger.store.revoke_agent("host-1", "stolen", actor=ADMIN)
+    for host, serial, code in (
+        (one, one.serial, EnrolmentCode.CERTIFICATE_REVOKED),
+        (two, one.serial, EnrolmentCode.UNKNOWN_CERTIFICATE),
+        (two, "a1b2c3", EnrolmentCode.UNKNOWN_CERTIFICATE),
+    ):
+        host.serial = serial
+        with pytest.raises(EnrolmentRefusedError) as refused:
+            await host.greet()
+        assert refused.value.code is code
+    assert await ledger.rows(AGENT) == before

@@ -25,6 +25,7 @@ from tests.fakes.ledger import (
     Ledger,
     deployment,
     ended,
+    enrol,
     listed,
     open_ledger,
 )
@@ -186,7 +187,7 @@ async def test_a_text_of_any_characters_is_kept(ledger: Ledger) -> None:
     )
     hello = decode_from_agent(encode(told))
     assert isinstance(hello, Hello)
-    await ledger.store.greet(hello)
+    await ledger.store.greet(hello, await enrol(ledger.store, hello.agent_id))
     [row] = await ledger.rows(INSTANCE)
     assert row["reason"].startswith("a\ufffdb \N{SNOWMAN} \U0001f600 ")
     assert row["facts"] == {"k\ufffd": "\ufffd"}
