@@ -91,7 +91,15 @@ async def run_controller(
             registry=registry,
             dispatcher=dispatcher,
             notices=notices,
-            deps=LinkDeps(store, recorder.submit, live, clock, HEARTBEAT_S, config.hub.send_timeout_s),
+            deps=LinkDeps(
+                store,
+                recorder.submit,
+                live,
+                clock,
+                HEARTBEAT_S,
+                config.hub.send_timeout_s,
+                recorder.dropped,
+            ),
             clock=clock,
         )
         leases, uses = Leases(store, clock), Uses(store, clock)
@@ -111,6 +119,7 @@ async def run_controller(
                 clock=clock,
                 version=VERSION,
                 history_kept=retention.history,
+                dropped=recorder.dropped,
                 rates=RateLimits(config.api.calls_per_second, config.api.call_burst),
             )
         )

@@ -98,6 +98,8 @@ class Session:
         self._peer_incarnation = peer_incarnation
         self._received = received
         self._recorded = received
+        self.dropped = 0
+        """Reports that were copies, behind a gap or of another journal, since somebody set this."""
 
     # sending
 
@@ -158,8 +160,10 @@ class Session:
         if isinstance(frame, Report):
             self._peer_incarnation = self._peer_incarnation or frame.incarnation
             if frame.incarnation != self._peer_incarnation:
+                self.dropped += len(frame.moves)
                 return []
             fresh = self._take_fresh(frame.moves)
+            self.dropped += len(frame.moves) - len(fresh)
             if not fresh and frame.moves and frame.moves[-1].n <= self._recorded:
                 self.acknowledge(frame.incarnation, self._recorded)  # the acknowledgement was lost
             return [frame.model_copy(update={"moves": fresh})] if fresh else []

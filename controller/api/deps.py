@@ -148,6 +148,7 @@ class ApiDeps:
     history_kept: timedelta | None = None  # None: for ever
     rates: RateLimits = DEFAULT_LIMITS
     body_deadline_s: float = BODY_DEADLINE_S
+    dropped: Mapping[str, int] = field(default_factory=dict)  # reports, by why; a field of ReportFigures each
 
     def announce(self, accepted: Accepted[Any]) -> None:
         """Tell of what was accepted: the dispatcher of its tasks, and those who wait for operations that

@@ -30,8 +30,10 @@ async def get_system_health(call: Call[None, Query]) -> SystemHealth:
 
 
 async def get_system_stats(call: Call[None, StatsQuery]) -> SystemStats:
-    """Count the operations that ended in the period, and the instances as they are now."""
-    return await call.deps.store.system_stats(call.query.period)
+    """Count the operations that ended in the period, the instances as they are now, and reports that changed
+    nothing."""
+    stats = await call.deps.store.system_stats(call.query.period)
+    return stats.model_copy(update={"reports": stats.reports.model_copy(update=dict(call.deps.dropped))})
 
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (

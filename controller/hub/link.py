@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
@@ -14,6 +15,7 @@ from controller.core.allowance import Allowance
 from controller.core.refusals import StoreUnavailableError
 from controller.live import Live
 from controller.store import Batch
+from controller.store.reports import OUT_OF_ORDER
 from releasehand.model import Presence
 from shared.clock import Clock
 from shared.errors import ProtocolError
@@ -63,6 +65,7 @@ class LinkDeps:
     clock: Clock
     heartbeat_s: float
     send_deadline_s: float = SEND_DEADLINE_S
+    dropped: Counter[str] = field(default_factory=Counter)  # reports that changed nothing, by why
 
 
 class LinkClosedError(Exception):
@@ -162,10 +165,16 @@ class Link:
             now = self._deps.clock.monotonic()
             for frame in self._session.receive(decode_from_agent(text), now):
                 await self._act(frame)
+            self._count_dropped()
             self._deps.live.heard(self.agent_id, self._deps.clock.now())
             self._outgoing.set()
             await self._pause_after(text)
         raise LinkClosedError("the agent closed the connection")
+
+    def _count_dropped(self) -> None:
+        if self._session.dropped:
+            self._deps.dropped[OUT_OF_ORDER] += self._session.dropped
+            self._session.dropped = 0
 
     async def _pause_after(self, text: str | bytes) -> None:
         """Read no faster than one link may: its agent's kernel keeps the rest, and others get their turn."""

@@ -13,13 +13,14 @@ from releasehand.model import (
     OperationCounts,
     OperationKind,
     Period,
+    ReportFigures,
     Status,
     SystemStats,
     TaskFigures,
 )
 
 from . import instances
-from .tables import EVENT, OPERATION, PHASE_ENDED_SQL, TASK
+from .tables import AGENT, EVENT, OPERATION, PHASE_ENDED_SQL, TASK
 from .tasks import chunks
 
 SPAN: Final = {
@@ -50,6 +51,7 @@ async def read(
         deployments=_counts(counts, OperationKind.DEPLOYMENT),
         rollbacks=_counts(counts, OperationKind.ROLLBACK),
         instances=await instances.count(conn),
+        reports=await _reports(conn),
         tasks=await _tasks(conn, since, timed_tasks),
         timestamp=now,
     )
@@ -67,6 +69,12 @@ def _counts(counts: dict[tuple[OperationKind, Status], int], kind: OperationKind
         cancelled=cancelled,
         success_rate=success / decided if decided else 0.0,
     )
+
+
+async def _reports(conn: AsyncConnection) -> ReportFigures:
+    """As far as they are kept here."""
+    rejected = select(func.coalesce(func.sum(AGENT.c.rejected_reports), 0))
+    return ReportFigures(rejected=int((await conn.execute(rejected)).scalar_one()))
 
 
 async def _tasks(conn: AsyncConnection, since: datetime, timed_tasks: int) -> TaskFigures:

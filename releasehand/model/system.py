@@ -67,6 +67,19 @@ class TaskFigures(Answer):
     failures: list[FailureCount] = Field(default_factory=list)
 
 
+class ReportFigures(Answer):
+    """Reports of agents that changed nothing.
+
+    `rejected` told what cannot be, such as the end of another agent's task; they are counted for as long as
+    their agents are known, and a list of agents tells whose they are. The others are nobody's fault and are
+    counted since this controller's start: those of a session that was over, and copies or what came out of
+    order."""
+
+    rejected: int = 0
+    closed_session: int = 0
+    out_of_order: int = 0
+
+
 class SystemStats(Answer):
     period: Period
     deployments: OperationCounts
@@ -74,3 +87,4 @@ class SystemStats(Answer):
     instances: InstanceCounts
     timestamp: Time
     tasks: TaskFigures = TaskFigures()
+    reports: ReportFigures = ReportFigures()

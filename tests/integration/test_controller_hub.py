@@ -14,8 +14,9 @@ from controller.claimants import EVERY_S
 from controller.hub.hub import MAX_GREETING
 from releasehand import Client
 from releasehand.model import FailureCode, Period, Phase, Status
+from shared.attempt import Outcome
 from shared.clock import SystemClock
-from shared.frames import encode
+from shared.frames import Move, Ref, Report, encode
 from shared.session import MAX_QUEUED_FRAMES
 from tests.fakes.agent import FakeAgent, Script
 from tests.fakes.clock import FakeClock
@@ -356,6 +357,35 @@ async def test_retiring_an_instance_stops_what_its_host_does_for_it(
         await agent.until(lambda: agent.cancels)
         status = await client.get_deployment_status("d-v2")
         assert [task.error_code for task in status.instances] == [FailureCode.INSTANCE_RETIRED]
+
+
+async def test_reports_that_change_nothing_are_counted_where_anybody_can_look(
+    controller: RunningController, client: Client
+) -> None:
+    agent = FakeAgent("host-1", {"a": "v1"})
+    async with agent.linked(controller):
+        await client.execute_deployment(deployment("v2", ["a"]))
+        await until_ended(client, "d-v2", Status.COMPLETED)
+        before = (await client.get_system_stats(Period.HOUR)).reports
+        assert (before.rejected, before.closed_session) == (0, 0)
+        [done] = [Ref.model_validate(one.ref) for one in agent.executed]
+        forged = Move(
+            instance_id="a",
+            generation=done.generation,
+            task=done.task + 1,
+            attempt=1,
+            n=agent.acked + 1,
+            at=SystemClock().now(),
+            left=None,
+            outcome=Outcome.OK,
+            entered=Phase.QUEUED,
+        )
+        copy = forged.model_copy(update={"n": 1})
+        await agent.send(encode(Report(incarnation=agent.incarnation, moves=[copy, copy, forged])))
+        async with asyncio.timeout(10):
+            while not (after := (await client.get_system_stats(Period.HOUR)).reports).rejected:
+                await SystemClock().sleep(0.02)
+    assert (after.rejected, after.out_of_order - before.out_of_order) == (1, 2)
 
 
 @pytest.mark.parametrize("gives_up", ["drops it", "is retired by hand"])
