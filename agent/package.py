@@ -91,10 +91,15 @@ def verify(
 
 
 async def _unpack_file(file: Path, dest: Path, limits: "Limits") -> "UnpackResult":
+    from agent.disk import empty_directory
     from agent.unpack import unpack
 
     with file.open("rb") as package:
-        return await unpack(package, dest, limits)
+        try:
+            return await unpack(package, dest, limits)
+        except asyncio.CancelledError:
+            empty_directory(dest)
+            raise
 
 
 async def _verify(

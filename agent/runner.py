@@ -27,6 +27,7 @@ from shared.logs import Log, get_log
 from shared.race import race
 
 JOURNAL_RETRY_S: Final = 1.0
+TIDY_S: Final = 1.0
 MAX_NOTES: Final = 50
 MAX_NOTE_CHARS: Final = 500
 HOOKS_TITLE: Final = "\nthe hooks' output ends with:\n"
@@ -65,6 +66,7 @@ class Runner:
         """How far the download at work is; None when there is none."""
         self._tools = tools
         self._steps: Steps
+        self._tidying: asyncio.Task[None] | None = None
         self._notes: deque[str] = deque(maxlen=MAX_NOTES)
 
     async def recover(self) -> None:
@@ -103,6 +105,7 @@ class Runner:
         start."""
         while True:
             record = await self.backlog.take()
+            await self._end_tidying()  # of an attempt that was given up at the start
             self._notes.clear()
             self._steps = self._new_steps(record)
             try:
@@ -110,6 +113,7 @@ class Runner:
                     record = await self._pass_phase(record)
                     self.backlog.working = record
             finally:
+                await self._end_tidying()
                 await self._tidy()
             self.backlog.working, self.progress = None, None
             if record.phase in {Phase.DONE, Phase.REVERTED}:
@@ -224,7 +228,7 @@ class Runner:
         if not record.live:
             if record.phase is Phase.CANCELLED:
                 await self._withdraw(record)
-            await self._tidy()
+            await self._begin_to_tidy()
         record = await self._write_down(record)
         self._tools.checkpoint(f"{record.phase}:entered")
         if failure is None:
@@ -253,6 +257,21 @@ class Runner:
             await self._steps.withdraw(record)
         except AttemptError as exc:
             self._log_of(record).warning("unused release could not be removed", reason=str(exc))
+
+    async def _begin_to_tidy(self) -> None:
+        """Nothing is left over when the end is told; but nobody waits until a large tree is deleted, for a
+        cancel has five seconds."""
+        self._tidying = asyncio.create_task(self._tidy())
+        enough = asyncio.create_task(self._tools.clock.sleep(TIDY_S))
+        try:
+            await asyncio.wait([self._tidying, enough], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            enough.cancel()
+
+    async def _end_tidying(self) -> None:
+        if self._tidying is not None:
+            await self._tidying
+        self._tidying = None
 
     async def _tidy(self) -> None:
         try:

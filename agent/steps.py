@@ -112,11 +112,10 @@ class Steps:
         return self._activation.account.text
 
     async def withdraw(self, record: AttemptRecord) -> None:
-        """Remove the release that the attempt put on the host, if it put one there and never switched to it.
-
-        Raises HostError, NoSpaceError."""
+        """Take back the release that the attempt put on the host, if it put one there and never switched to
+        it; `clear` deletes it. Raises HostError, NoSpaceError."""
         if record.target and record.result is TaskResult.DOWNLOADED:
-            await finish(asyncio.to_thread(self._instance.root.remove_release, record.target))
+            await finish(asyncio.to_thread(self._instance.root.put_away, record.target))
 
     async def clear(self) -> None:
         """Leave nothing of the attempt but complete releases: the package goes, and so do what was staged and
@@ -207,7 +206,7 @@ class Steps:
         try:
             await finish(asyncio.to_thread(root.publish, staging, name))
         except asyncio.CancelledError:
-            await finish(asyncio.to_thread(root.remove_release, name))  # the host is left as it was
+            await finish(asyncio.to_thread(root.put_away, name))  # the host is left as it was
             raise
         self._checkpoint("committed")
         return Outcome.OK, record.model_copy(update={"target": name})

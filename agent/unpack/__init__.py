@@ -28,9 +28,11 @@ async def unpack(
     `destination`.
 
     Nothing is synced: durability is the caller's (agent.switch: a witness from before, one syncfs). After
-    any error, and after a cancel, the child and all it started are gone and `destination` is empty, so it
-    is safe to repeat. The file position of `package` is left at the start. Everything made belongs to this
-    process's user and group, whoever the child ran as. The child is taken from `standby`, if there is one.
+    any error, and after a cancel, the child and all it started are gone. After an error `destination` is
+    empty, so it is safe to repeat; after a cancel it holds what was made by then, for to empty a large tree
+    takes its time. The file position of `package` is left at the start. All that a successful call made
+    belongs to this process's user and group, whoever the child ran as. The child is taken from `standby`, if
+    there is one.
 
     Raises ArchiveRefusedError (the archive's fault), UnpackFailedError (the child died or ran out of time),
     NoSpaceError, HostError.

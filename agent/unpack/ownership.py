@@ -13,6 +13,11 @@ def hand_over(root: int, user: int) -> None:
     os.fchown(root, user, user)
 
 
+def hand_back(root: int) -> None:
+    """Own that directory again, whatever lies in it. Raises OSError."""
+    os.fchown(root, os.geteuid(), os.getegid())
+
+
 def take_over(root: int, user: int, *, contained: bool) -> None:
     """Make this process's user the owner of the tree below the descriptor `root`, and of the root itself.
 
@@ -20,7 +25,7 @@ def take_over(root: int, user: int, *, contained: bool) -> None:
     people's files in: then each file is looked at, which takes as long again, and only what belongs to `user`
     changes hands. `user` must have no process left. Follows no link; safe to repeat. Raises OSError.
     """
-    os.fchown(root, os.geteuid(), os.getegid())
+    hand_back(root)
     _take_over(root, None if contained else user, _MAX_DEPTH)
 
 

@@ -30,23 +30,22 @@ async def unpack_in_child(
         if os.listdir(root):  # asked before anything could be removed
             os.close(root)
             raise HostError(destination, "it is not empty")
+    user = sandbox.child_user()
     try:
         package.flush()  # the child reads the descriptor: what Python still holds back would be missing
         await finish(asyncio.to_thread(start_writeback, package.fileno()))  # or the commit would wait for it
-        user = sandbox.child_user()
         with disk_errors(destination):
             if user is not None:
                 ownership.hand_over(root, user)
         async with _flushing(destination, os.fstat(package.fileno()).st_size):
-            try:
-                output = await _run(package.fileno(), root, limits, user, standby)
-            finally:
-                if user is not None:
-                    with disk_errors(destination):
-                        contained = landlock.abi() >= landlock.LEAST_ABI
-                        taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
-                        await finish(taking)
-        result = _result(output, destination)
+            result = _result(await _run(package.fileno(), root, limits, user, standby), destination)
+            if user is not None:
+                with disk_errors(destination):
+                    contained = landlock.abi() >= landlock.LEAST_ABI
+                    taking = asyncio.to_thread(ownership.take_over, root, user, contained=contained)
+                    await finish(taking)
+    except asyncio.CancelledError:
+        raise  # emptying a large tree takes longer than a cancel may
     except BaseException:
         with disk_errors(destination):
             await finish(asyncio.to_thread(empty_directory, destination))
@@ -54,6 +53,9 @@ async def unpack_in_child(
     else:
         return result
     finally:
+        if user is not None:
+            with suppress(OSError):  # whatever went wrong before tells more
+                ownership.hand_back(root)
         os.close(root)
         package.seek(0)
 

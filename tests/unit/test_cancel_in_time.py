@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from agent.download import Downloader, DownloadPolicy
+from agent.runner import TIDY_S
 from agent.switch import InstallRoot, Staging
 from releasehand.model.status import Phase
 from shared.clock import SystemClock
@@ -165,6 +166,40 @@ async def test_a_cancel_ends_it_within_five_seconds(name: str, tmp_path: Path) -
             await cancel_there(host, phase, reached, clock)
             assert before(host) == with_v1
             assert host.left_over() == []
+
+
+async def test_a_cancel_does_not_wait_until_a_large_tree_is_deleted(tmp_path: Path) -> None:
+    unpacked, deleted = threading.Event(), threading.Event()
+
+    class LargeRoot(InstallRoot):
+        def sync(self, staging: Staging) -> None:
+            unpacked.set()
+            deleted.wait()
+
+        def clear_staging(self) -> None:
+            if unpacked.is_set():
+                deleted.wait()
+            super().clear_staging()
+
+    host = Host(tmp_path)
+    async with host.boot():
+        await host.carry_out(deploy("v1", 1))
+    host.make_root = LargeRoot
+    async with host.boot():
+        try:
+            await host.executor.execute(V2)
+            await until(unpacked.is_set)
+            await host.executor.cancel(ref_of(2))
+            await until(lambda: host.clock.sleeps_for(TIDY_S))
+            host.clock.advance(TIDY_S)
+            end = await host.wait_for_end(ref_of(2))
+            assert end.entered is Phase.CANCELLED
+            assert host.left_over() != []
+        finally:
+            deleted.set()
+        end = await host.carry_out(deploy("v3", 3))  # not begun before all of that is gone
+        assert end.entered is Phase.DONE
+        await until(lambda: host.left_over() == [])
 
 
 async def cancel_there(host: Host, phase: Phase, reached: Reached, clock: SystemClock) -> None:
