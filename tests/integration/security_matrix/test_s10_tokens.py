@@ -2,7 +2,7 @@
 token is out of force at once. Each route with each kind of token: tests/unit/test_api_scopes.py."""
 
 from tests.contract.store.test_store_tokens import (
-    test_a_revoked_token_is_out_of_force_and_revoking_again_answers_the_first as test_s10_a_revoked_one_is_out,
+    test_a_revoked_token_is_out_of_force_and_revoking_again_answers_the_first as test_s10_a_revoked_is_out,
 )
 from tests.contract.store.test_store_tokens import (
     test_a_token_is_out_of_force_the_moment_it_expires as test_s10_an_expired_token_is_out,
@@ -24,7 +24,7 @@ from tests.unit.test_token_core import test_nobody_gives_more_than_they_have as 
 __all__ = [
     "test_s10_a_dump_of_the_database_holds_no_usable_secret",
     "test_s10_a_join_token_is_not_stored",
-    "test_s10_a_revoked_one_is_out",
+    "test_s10_a_revoked_is_out",
     "test_s10_an_expired_token_is_out",
     "test_s10_every_route_asks_for_one_scope",
     "test_s10_every_route_is_limited",

@@ -84,7 +84,7 @@ class Stage:
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 async def test_s12_a_secret_in_a_url_is_found_nowhere_however_the_deployment_ends(tmp_path: Path) -> None:
-    folder = tmp_path / "world"
+    folder = _made(tmp_path / "world")
     async with run_world(folder, hosts=3) as world, run_origin(_made(tmp_path / "elsewhere")) as elsewhere:
         port = tomllib.loads((folder / "controller.toml").read_text())["api"]["port"]
         stage = Stage(world, Api(f"http://{HERE}:{port}", API_TOKEN))
