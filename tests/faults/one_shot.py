@@ -140,9 +140,6 @@ class Host:
 agent_id = "one-shot"
 state_dir = "{folder}/state"
 
-[controller]
-url = "ws://127.0.0.1:1"
-token = "nobody-asks"
 
 [packages]
 ca_file = "{self.order.ca_file}"

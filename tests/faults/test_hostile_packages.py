@@ -26,7 +26,6 @@ REFUSED: Final = "archive_refused: cannot accept the archive: "
 _GROWTH: Final = "grows to more than"  # looked at from 256 MiB on by the command, and sooner by SMALL
 _CONFIG: Final = f"""
 agent_id = "host-1"
-controller = {{ url = "ws://127.0.0.1:1", token_file = "/nowhere/token" }}
 [unpack]
 max_bytes = {SMALL.total_bytes}
 max_entries = {SMALL.entries}

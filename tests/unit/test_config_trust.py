@@ -15,9 +15,6 @@ from tests.fakes.signing import Keys
 
 TEXT = """
 agent_id = "host-1"
-[controller]
-url = "ws://127.0.0.1:8444"
-token = "secret"
 {trust}
 [[instance]]
 id = "web-1"

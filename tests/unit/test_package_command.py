@@ -17,9 +17,6 @@ EVIL = tgz(file("first"), symlink("out", "../../etc"))
 
 AGENT = """
 agent_id = "host-1"
-[controller]
-url = "ws://127.0.0.1:8444"
-token_file = "/nowhere/token"
 [unpack]
 max_entries = 2
 [[instance]]

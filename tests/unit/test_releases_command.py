@@ -37,9 +37,6 @@ def config(tmp_path: Path) -> Path:
 agent_id = "host-1"
 state_dir = "{tmp_path}"
 
-[controller]
-url = "ws://127.0.0.1:1"
-token = "secret"
 
 [[instance]]
 id = "{INSTANCE}"

@@ -13,9 +13,6 @@ from tests.fakes.archives import file, hardlink, long_name, tgz
 
 AGENT = """
 agent_id = "host-1"
-[controller]
-url = "ws://127.0.0.1:8444"
-token_file = "{folder}/token"
 {unpack}
 [[instance]]
 id = "web-1"
@@ -101,9 +98,10 @@ def test_all_problems_of_the_table_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_rules_can_be_read_by_one_who_may_not_read_the_token(tmp_path: Path) -> None:
+def test_rules_can_be_read_by_one_who_may_not_read_what_the_file_names(tmp_path: Path) -> None:
     agent = tmp_path / "agent.toml"
-    agent.write_text(AGENT.format(folder=tmp_path, unpack="[unpack]\nmax_bytes = 7"))
+    tables = '[unpack]\nmax_bytes = 7\n[packages]\nca_file = "/nowhere/ca.pem"'
+    agent.write_text(AGENT.format(folder=tmp_path, unpack=tables))
     assert read_config(agent, {}).unpack.max_bytes == 7
-    with pytest.raises(ConfigError, match="token_file"):
+    with pytest.raises(ConfigError, match=r"packages\.ca_file"):
         load_config(agent, {})
