@@ -46,6 +46,27 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
     raise typer.Exit(run_daemon(config))
 
 
+@app.command()
+def join(
+    url: Annotated[str, typer.Option(help="The controller's agent port: wss://HOST:PORT.")],
+    token_file: Annotated[Path, typer.Option(help="A file with the join token; - reads standard input.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    agent_id: Annotated[
+        str, typer.Option(help="The name to ask for, where neither token nor agent.toml say one.")
+    ] = "",
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where the identity goes; left out: what the configuration says.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Give up what this host joined before.")] = False,
+) -> None:
+    """Make this host an agent of a controller: it gets a certificate for a key that never leaves it.
+
+    The controller must be the one that the token names, or the token is not sent. Safe to repeat."""
+    from agent.join_command import run_join
+
+    raise typer.Exit(run_join(url, token_file, config, agent_id, state_dir, again=again))
+
+
 @config_app.command("check")
 def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Read file, environment and trusted keys; print every problem. Exit code 0: usable, 2: not."""

@@ -79,10 +79,13 @@ def _check_hub_url(url: str) -> str:
     return url
 
 
+HubUrl = Annotated[str, AfterValidator(_check_hub_url)]
+
+
 class ControllerSection(Section):
     """The controller. The host keeps where it joined, so this may be left out."""
 
-    url: Annotated[str, AfterValidator(_check_hub_url)] | None = None
+    url: HubUrl | None = None
     """The hub: wss://HOST:PORT. Left out: the one that this host joined; another one is refused."""
 
 

@@ -32,6 +32,7 @@ from agent.identity import read_membership
 from agent.instance import Instance
 from agent.journal import JOURNAL_NAME, Journal
 from agent.pulse import Pulse
+from agent.renewal import Renewals
 from agent.runner import Tools
 from agent.service import CommandService, ServiceManager, SystemdService, UnwatchedService
 from agent.switch import InstallRoot
@@ -111,6 +112,7 @@ async def run_agent(
                 news=news,
                 jitter=jitter,
                 show=supervisor.show,
+                renewals=Renewals(config.state_dir, clock, jitter),
             )
             log.info(
                 "agent is ready",

@@ -1,5 +1,6 @@
 """Who this agent is, as its host keeps it: key, certificate, the authority, and where the controller is."""
 
+import hashlib
 import ssl
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +37,7 @@ class Membership:
     url: str
     begins_at: datetime
     ends_at: datetime
+    trust_sha256: str  # of the file with the authorities
     tls: ssl.SSLContext
 
 
@@ -56,13 +58,15 @@ def read_membership(state_dir: Path, expected: Expected) -> Membership:
         url = folder.url_file.read_text(encoding="ascii")[:MAX_URL_CHARS].strip()
         pem = find_pem(folder.certificate_file.read_text(encoding="ascii"))
         own = read_own(ssl.PEM_cert_to_DER_cert(pem))
+        trust_sha256 = hashlib.sha256(folder.authority_file.read_bytes()).hexdigest()
     except OSError as exc:
         raise IdentityError(f"cannot read {exc.filename}: {exc.strerror}") from exc
     except (BadCertificateError, ValueError) as exc:
         raise IdentityError(f"cannot use {folder.certificate_file}: {exc}; join again") from exc
     _compare("agent_id", expected.agent_id, own.agent_id)
     _compare("controller.url", expected.url.rstrip("/"), url.rstrip("/"))
-    return Membership(own.agent_id, url, own.begins_at, own.ends_at, _make_context(folder))
+    tls = _make_context(folder)
+    return Membership(own.agent_id, url, own.begins_at, own.ends_at, trust_sha256, tls)
 
 
 def _make_context(folder: IdentityFolder) -> ssl.SSLContext:

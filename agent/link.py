@@ -11,6 +11,7 @@ from agent.executor import Executor
 from agent.finish import finish
 from agent.journal import Journal, JournalError
 from agent.pulse import Pulse
+from agent.renewal import Renewal
 from releasehand.model.status import Presence
 from shared.clock import Clock
 from shared.errors import ReleasehandError
@@ -21,6 +22,8 @@ from shared.frames import (
     Progress,
     Ref,
     Refuse,
+    Renew,
+    Renewed,
     Welcome,
     decode_from_controller,
 )
@@ -41,6 +44,14 @@ class LinkLostError(ReleasehandError):
     """The link is of no use any more; the text says why. The agent goes on working and connects again."""
 
 
+class LinkRefusedError(LinkLostError):
+    """The controller says why it ends the link, or begins none. `code` is one of its own."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        super().__init__(f"the controller refused this agent: {reason} ({code})")
+
+
 class Link:
     """Made for one connection; `run` works until that ends."""
 
@@ -55,10 +66,12 @@ class Link:
         clock: Clock,
         jitter: Callable[[], float],
         news: asyncio.Event,
+        renewal: Renewal | None = None,
     ) -> None:
-        """`news` is set whenever the journal has something new to report."""
+        """`news` is set whenever the journal has something new to report. Without `renewal` the certificate
+        is kept to its end."""
         self._socket, self._executor, self._journal, self._clock = socket, executor, journal, clock
-        self._welcome, self._news = welcome, news
+        self._welcome, self._news, self._renewal = welcome, news, renewal
         self._fed = self._acked = welcome.acked
         self._wake = asyncio.Event()
         self._session = Session(
@@ -79,6 +92,8 @@ class Link:
                 group.create_task(self._write())
                 group.create_task(self._report())
                 group.create_task(self._show_progress())
+                if self._renewal is not None:
+                    group.create_task(self._renewal.run(self._ask_for_certificate))
         except ExceptionGroup as exc:
             raise exc.exceptions[0] from None  # the first; the others ended because of it
         raise AssertionError("unreachable: its tasks never return")
@@ -105,10 +120,16 @@ class Link:
                     await self._journal.acknowledge(upto)
                     self._acked = max(self._acked, upto)
                     self._news.set()
+            case Renewed() if self._renewal is not None:
+                await finish(self._renewal.take(frame))
             case Refuse(code=code, reason=reason):
-                raise LinkLostError(f"the controller refused the link: {reason} ({code})")
+                raise LinkRefusedError(code, reason)
             case _:
                 pass
+
+    def _ask_for_certificate(self) -> None:
+        self._session.send(Renew())
+        self._wake.set()
 
     async def _write(self) -> NoReturn:
         while True:

@@ -15,6 +15,7 @@ from shared.errors import ReleasehandError
 
 JOIN_AGAIN: Final = "join again, with a new join token"
 _WRONG_PORT: Final = "is this the controller's agent port?"
+_EXPIRED_ALERT: Final = "SSLV3_ALERT_CERTIFICATE_EXPIRED"
 _MAX_BODY: Final = 300
 _NOT_YET_VALID: Final = 9  # X509_verify_cert_error(3)
 _EXPIRED: Final = 10
@@ -71,6 +72,11 @@ def describe_trouble(error: Exception, member: Membership | None, now: datetime)
     return escape_controls(text)
 
 
+def is_expiry(error: Exception) -> bool:
+    """Whether the hub says that this agent's certificate has expired."""
+    return isinstance(error, ssl.SSLError) and error.reason == _EXPIRED_ALERT
+
+
 def _body(error: InvalidStatus) -> str:
     """What a controller that takes no more links says beside the status."""
     if error.response.status_code != 503:
@@ -106,7 +112,7 @@ def _describe_theirs(error: ssl.SSLCertVerificationError, where: str, now: datet
 def _describe_tls(error: ssl.SSLError, where: str, member: Membership | None, now: datetime) -> str:
     """No TLS, or the hub did not take this agent's certificate."""
     reason = error.reason or ""
-    if reason == "SSLV3_ALERT_CERTIFICATE_EXPIRED" and member is not None:
+    if reason == _EXPIRED_ALERT and member is not None:
         if member.ends_at > now:
             return (
                 f"{where} says that this agent's certificate has expired, and by this host's clock (it says"

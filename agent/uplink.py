@@ -14,12 +14,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidMessage, WebSocketException
 from websockets.frames import CloseCode
 
+from agent.enrolment import RefusedError
 from agent.executor import Executor
 from agent.identity import Membership
 from agent.journal import Journal
-from agent.link import Link, LinkLostError
+from agent.link import Link, LinkLostError, LinkRefusedError
 from agent.pulse import Pulse
-from agent.trouble import describe_trouble
+from agent.renewal import Renewals
+from agent.trouble import describe_trouble, is_expiry
 from shared.clock import Clock
 from shared.errors import ReleasehandError
 from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_controller, encode
@@ -32,6 +34,9 @@ WELCOME_TIMEOUT_S: Final = 10.0
 TOLERATED_SKEW_S: Final = 30.0
 MIN_WINDOW_S: Final = 4.0  # until a controller says how many come back with this agent, and at the least
 MAX_WINDOW_S: Final = 100.0
+SHUT_OUT: Final = frozenset(
+    {"certificate_revoked", "unknown_certificate", "certificate_expired", "other_key"}
+)
 
 log = get_log(__name__)
 
@@ -66,6 +71,11 @@ class _Connect(connect):
         return exc
 
 
+def _is_shut_out(error: Exception) -> bool:
+    """Whether nothing but a person will make it better: such an agent tries slowly."""
+    return isinstance(error, LinkRefusedError | RefusedError) and error.code in SHUT_OUT
+
+
 class Uplink:
     """Keep `run` running."""
 
@@ -81,16 +91,20 @@ class Uplink:
         news: asyncio.Event,
         jitter: Callable[[], float] = random,
         show: Callable[[str], None] = lambda _: None,
+        renewals: Renewals | None = None,
     ) -> None:
         """`read_membership` is called in a thread before each connection, for it may have changed; it raises
         ReleasehandError. `jitter` gives numbers in [0, 1); `news` is set whenever the journal has something
-        new to report; `show` is told in one line how the link is."""
+        new to report; `show` is told in one line how the link is. Without `renewals` certificates are
+        kept to their end."""
         self._read_membership, self._facts = read_membership, facts
         self._member: Membership | None = None
         self._executor, self._journal, self._pulse = executor, journal, pulse
         self._clock, self._jitter, self._news, self._show = clock, jitter, news, show
+        self._renewals = renewals
         self._window_s = MIN_WINDOW_S
         self._told = ""
+        self._expired = False  # the hub says so, whatever this host's clock says
         self._since = 0.0  # the end of the newest link or the start of the newest try, whichever is later
 
     async def run(self) -> NoReturn:
@@ -104,13 +118,18 @@ class Uplink:
                 await self._hold_link()
             except (OSError, WebSocketException, ReleasehandError, QueueFullError, ValidationError) as exc:
                 reason = describe_trouble(exc, self._member, self._clock.now())
-            delay_s = max(0.0, self._jitter() * self._window_s - (self._clock.monotonic() - self._since))
+                window_s = MAX_WINDOW_S if _is_shut_out(exc) else self._window_s
+                self._expired = is_expiry(exc)
+            delay_s = max(0.0, self._jitter() * window_s - (self._clock.monotonic() - self._since))
             self._tell(reason, delay_s)
             await self._clock.sleep(delay_s)
 
     async def _hold_link(self) -> NoReturn:
         self._member = None
         self._member = member = await asyncio.to_thread(self._read_membership)
+        if self._renewals is not None and (self._expired or member.ends_at <= self._clock.now()):
+            self._expired = False
+            self._member = member = await self._renewals.renew_expired(member)
         async with _Connect(
             member.url,
             create_connection=_Connection,
@@ -145,6 +164,7 @@ class Uplink:
             clock=self._clock,
             jitter=self._jitter,
             news=self._news,
+            renewal=self._renewals.of_link(member, welcome.trust_sha256) if self._renewals else None,
         )
         try:
             await link.run()
@@ -159,7 +179,7 @@ class Uplink:
         except TimeoutError:
             raise LinkLostError(f"the controller said no welcome within {WELCOME_TIMEOUT_S:g} s") from None
         if isinstance(frame, Refuse):
-            raise LinkLostError(f"the controller refused this agent: {frame.reason} ({frame.code})")
+            raise LinkRefusedError(frame.code, frame.reason)
         if not isinstance(frame, Welcome):
             raise LinkLostError(f"the controller began with {frame.type} instead of welcome")
         if frame.acked > self._journal.last_n:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from controller.agent_commands import agent_app, join_token_app
 from controller.token_commands import token_app
 from releasehand.shown import escape_controls
 
@@ -28,6 +29,9 @@ pki_app = typer.Typer(
 )
 app.add_typer(pki_app, name="pki")
 app.add_typer(token_app, name="token")
+
+app.add_typer(join_token_app, name="join-token")
+app.add_typer(agent_app, name="agent")
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
 

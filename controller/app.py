@@ -19,16 +19,20 @@ from controller.checkpoint import Checkpoint, pass_by
 from controller.claimants import Claimants
 from controller.config import ControllerConfig, find_risks, hub_names, read_api_tokens
 from controller.dispatcher import Dispatcher
+from controller.enrolment import Enrolment
 from controller.health import Health
 from controller.hub import Hub, HubSettings
+from controller.hub.doors import Doors
 from controller.hub.hub import HEARTBEAT_S
 from controller.hub.link import LinkDeps
 from controller.hub.registry import Registry
+from controller.invitation import make_invitations
 from controller.live import Live
 from controller.notice import Notices
 from controller.pki import HubCertificate, open_authority, read_hub_authority
 from controller.pruner import Pruner, Retention
 from controller.recorder import Recorder
+from controller.revocation import Revocations
 from controller.sealing import load_keyring
 from controller.shared_clock import SharedClock
 from controller.store import Store, open_store
@@ -75,11 +79,11 @@ async def run_controller(
         notices.stop_by(dispatcher.stop)
         recorder = Recorder(store, notices, clock, checkpoint=checkpoint)
         recorder.acknowledge_by(registry.acknowledge)
-        sweeper = Sweeper(store, live, notices, clock)
+        sweeper, claimants = Sweeper(store, live, notices, clock), Claimants(store, registry, clock)
         retention = _retention(config)
         pruner = Pruner(store, retention, clock)
-        claimants = Claimants(store, registry, clock)
-        health = Health(store, clock, VERSION)
+        health, revocations = Health(store, clock, VERSION), Revocations(store, registry, clock)
+        enrolment = await asyncio.to_thread(_make_enrolment, config, store, clock)
         hub = Hub(
             HubSettings(
                 config.hub.host,
@@ -93,6 +97,7 @@ async def run_controller(
             notices=notices,
             deps=LinkDeps(
                 store,
+                enrolment,
                 recorder.submit,
                 live,
                 clock,
@@ -100,6 +105,7 @@ async def run_controller(
                 config.hub.send_timeout_s,
                 recorder.dropped,
             ),
+            doors=Doors(enrolment, clock),
             clock=clock,
         )
         leases, uses = Leases(store, clock), Uses(store, clock)
@@ -111,6 +117,8 @@ async def run_controller(
                 wake=dispatcher.wake,
                 tell=notices.tell,
                 renew=registry.renew,
+                close_revoked=revocations.look,
+                invitations=await asyncio.to_thread(make_invitations, config, store, SystemClock().now()),
                 bulletin=bulletin,
                 health=health.check,
                 tokens=tokens,
@@ -124,9 +132,12 @@ async def run_controller(
             )
         )
         certificate = _follow_certificate(config, clock)
-        parts = (recorder, dispatcher, sweeper, pruner, claimants, health, leases, uses, hub_certificate)
+        engine = (recorder, dispatcher, sweeper, pruner, claimants, health)
         async with asyncio.TaskGroup() as group:
-            work = [group.create_task(part.run()) for part in parts]
+            work = [
+                group.create_task(part.run())
+                for part in (*engine, leases, uses, hub_certificate, revocations)
+            ]
             if certificate is not None:
                 work.append(group.create_task(certificate.run()))
             if has_time:
@@ -148,6 +159,11 @@ async def run_controller(
         raise
     finally:
         await store.close()
+
+
+def _make_enrolment(config: ControllerConfig, store: Store, clock: Clock) -> Enrolment:
+    authority = open_authority(config.pki.directory, SystemClock().now())
+    return Enrolment(store, authority, timedelta(seconds=config.pki.agent_certificate_s), clock)
 
 
 def _open_keyring(config: ControllerConfig) -> Keyring:

@@ -57,13 +57,11 @@ class Enrolment:
     """For the hub. Everything raises EnrolmentRefusedError or StoreUnavailableError, and is safe to repeat:
     an answer that was lost is given again, or costs one more certificate of the same key."""
 
-    def __init__(
-        self, store: EnrolmentStore, authority: Authority, trusted: bytes, life: timedelta, clock: Clock
-    ) -> None:
-        """`authority` signs; `trusted` (PEM) is what agents are to trust from now on."""
+    def __init__(self, store: EnrolmentStore, authority: Authority, life: timedelta, clock: Clock) -> None:
+        """`authority` signs; agents are to trust it, and what counts beside it."""
         self._store, self._authority, self._clock = store, authority, clock
-        self.trusted = trusted
-        self.trust_sha256 = hashlib.sha256(trusted).hexdigest()
+        self.trusted = authority.pem
+        self.trust_sha256 = hashlib.sha256(authority.pem).hexdigest()
         self._term = Term(life, authority.ends_at)
 
     async def join(self, asked: Join, *, address: str) -> Joined:
@@ -82,12 +80,12 @@ class Enrolment:
             authorities=self.trusted.decode(),
         )
 
-    async def renew(self, shown: bytes, *, address: str) -> Granted:
-        """Renew the certificate (DER) that a live link stands on: its key was shown to TLS."""
-        certificate = read_link_certificate(shown)
-        applicant = Applicant(certificate.agent_id, hash_key(certificate.key))
-        given = await self._renew(certificate.serial, certificate.agent_id, applicant, address)
-        pem = await self._sign(given, certificate.key)
+    async def renew(self, serial: str, agent_id: str, shown: bytes, *, address: str) -> Granted:
+        """Renew the certificate with `serial`, on which a live link stands. TLS has seen the key of the one
+        that was shown (DER) when the link began."""
+        key = read_link_certificate(shown).key
+        given = await self._renew(serial, agent_id, Applicant(agent_id, hash_key(key)), address)
+        pem = await self._sign(given, key)
         return Granted(given, Renewed(certificate=pem, authorities=self.trusted.decode()))
 
     async def renew_expired(self, asked: RenewExpired, *, address: str) -> Joined:

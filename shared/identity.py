@@ -1,12 +1,15 @@
 """How an agent is named in its certificate: by a URI, which both daemons read and nothing else decides."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from releasehand.model.fields import Name
 
+BACKDATED: Final = timedelta(hours=1)
+"""Certificates begin so long before they are given out: the clocks of hosts are late sometimes."""
 _PREFIX: Final = "releasehand://agent/"
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 

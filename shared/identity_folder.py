@@ -17,6 +17,8 @@ class IdentityFolder:
         self.certificate_file = self.path / "agent.pem"
         self.authority_file = self.path / "ca.pem"
         self.url_file = self.path / "controller.url"
+        self.pending_key_file = self.path / "join.key"
+        """The key that a join is under way with. It becomes the agent's when that has ended well."""
 
     def write(self, *, key: bytes, certificate: bytes, authority: bytes, url: str) -> None:
         """Keep what a host joined with; on disk on return, and safe to repeat.
@@ -30,10 +32,21 @@ class IdentityFolder:
 
     def keep_key(self, key: bytes) -> None:
         """Keep a key, for nobody but its owner; on disk on return."""
+        self.make()
+        replace_file(self.key_file, key, mode=0o600)
+
+    def make(self) -> None:
+        """Make the folder, for nobody but its owner, unless it exists."""
         if not self.path.is_dir():
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_directory(self.path.parent)
-        replace_file(self.key_file, key, mode=0o600)
+
+    def renew(self, certificate: bytes, authority: bytes) -> None:
+        """Keep a newer certificate of the same key, and the authorities that count by now; on disk on return.
+
+        The authorities come first: after a crash in between, the old certificate still opens a link."""
+        replace_file(self.authority_file, authority)
+        self.replace_certificate(certificate)
 
     def replace_certificate(self, certificate: bytes) -> None:
         """Keep a newer certificate of the same key; on disk on return, and a reader sees the old one or the

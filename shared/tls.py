@@ -14,6 +14,15 @@ def client_context(ca_file: Path) -> ssl.SSLContext:
     return context
 
 
+def authority_context(pem: str) -> ssl.SSLContext:
+    """The same for authorities that are at hand as text; TLS 1.3 alone. Raises ssl.SSLError when they are of
+    no use."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=pem)
+    return context
+
+
 def link_context(ca_file: Path, cert_file: Path, key_file: Path) -> ssl.SSLContext:
     """The same with an agent's certificate to show; TLS 1.3 alone.
 

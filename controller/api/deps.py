@@ -11,6 +11,7 @@ from controller.bulletin import Bulletin
 from controller.core.acceptance import Accepted, Cancelled, InstancePage
 from controller.core.audit import Actor
 from controller.core.written import Written
+from controller.invitation import Invitations
 from controller.store import Changed
 from releasehand.model import (
     BatchRollbackParams,
@@ -127,13 +128,16 @@ class ApiStore(StoreViews, AccessStore, Protocol):
 @dataclass(frozen=True, slots=True)
 class ApiDeps:
     """`wake` tells the dispatcher of new work, `tell` everybody of what has changed, `renew` has an agent say
-    hello again; they return at once. `tokens` maps the name of a caller in the configuration to its bearer
+    hello again; they return at once. `close_revoked` closes links whose certificates were revoked; it raises
+    StoreUnavailableError. `tokens` maps the name of a caller in the configuration to its bearer
     token. `leases` and `uses` are run by whoever made them."""
 
     store: ApiStore
     wake: Callable[[Sequence[int]], None]
     tell: Callable[[Changed], None]
     renew: Callable[[str], None]
+    close_revoked: Callable[[], Awaitable[None]]
+    invitations: Invitations
     bulletin: Bulletin
     health: Callable[[], Awaitable[SystemHealth]]
     tokens: Mapping[str, str]

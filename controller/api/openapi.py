@@ -55,6 +55,8 @@ _PATH_EXAMPLES: Final = {
     "service": "user-service",
     "instance_id": "instance-1",
     "name": "ci",
+    "token_id": "join-1a2b3c4d5e6f",
+    "agent_id": "web-1",
 }
 _REQUEST_ID_HEADER: Final = {
     "X-Request-Id": {

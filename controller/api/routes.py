@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from . import audit, deployment, events, instance, lists, rollback, service, system, token
+from . import audit, deployment, enrolment, events, instance, lists, rollback, service, system, token
 from .routing import AnyRoute
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (
@@ -12,6 +12,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
     *instance.ROUTES,
     *events.ROUTES,
     *lists.ROUTES,
+    *enrolment.ROUTES,
     *token.ROUTES,
     *audit.ROUTES,
     *system.ROUTES,

@@ -12,9 +12,13 @@ from releasehand.model import (
     CreateTokenParams,
     DeploymentList,
     InstanceList,
+    JoinTokenList,
+    JoinTokenParams,
+    JoinTokenSummary,
     NewToken,
     OperationKind,
     ReleaseLog,
+    RevokeAgentResult,
     RollbackList,
     ServiceList,
     ServiceVersions,
@@ -41,6 +45,20 @@ class AccessStore(Protocol):
         ...
 
     async def list_tokens(self, status: TokenStatus | None, page: Page) -> TokenList: ...
+
+    async def create_join_token(
+        self, params: JoinTokenParams, secret_sha256: str, *, actor: Actor
+    ) -> JoinTokenSummary: ...
+
+    async def list_join_tokens(self, page: Page) -> JoinTokenList: ...
+
+    async def revoke_join_token(self, token_id: str, *, actor: Actor) -> JoinTokenSummary:
+        """Raises UnknownJoinTokenError."""
+        ...
+
+    async def revoke_agent(self, agent_id: str, reason: str, *, actor: Actor) -> RevokeAgentResult:
+        """Raises UnknownAgentError."""
+        ...
 
     async def audit(self, entry: AuditEntry) -> None:
         """Record what was refused or failed."""

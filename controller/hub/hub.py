@@ -26,6 +26,7 @@ from shared.errors import ProtocolError
 from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_agent, encode
 from shared.logs import get_log
 
+from .doors import Doors
 from .handshake import ToldObject
 from .link import Link, LinkDeps
 from .peer import Peer, read_peer
@@ -75,10 +76,12 @@ class Hub:
         dispatcher: Dispatcher,
         notices: Notices,
         deps: LinkDeps,
+        doors: Doors,
         clock: Clock,
     ) -> None:
         self._settings, self._store, self._registry = settings, store, registry
         self._dispatcher, self._notices, self._deps, self._clock = dispatcher, notices, deps, clock
+        self._doors = doors
         self._open = 0
         self._greeting: Counter[str] = Counter()  # connections by agent that have not been welcomed
 
@@ -104,6 +107,8 @@ class Hub:
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the upgrade: no link without an agent's certificate, none beyond the limits."""
+        if self._doors.leads_to(request):
+            return self._doors.admit(connection, request, _address(connection))
         peer = read_peer(connection.transport)
         if peer is not None:
             return self._find_room(connection, peer.agent_id)
@@ -125,6 +130,9 @@ class Hub:
 
     async def serve_connection(self, connection: ServerConnection) -> None:
         """Serve one agent, whom `_admit` has let in, until its link is over."""
+        if self._doors.leads_to(connection.request):
+            await self._doors.serve(connection, _address(connection))
+            return
         peer = read_peer(connection.transport)
         assert peer is not None, "nobody is let in without"
         self._open += 1
@@ -193,6 +201,7 @@ class Hub:
             session_epoch=greeting.epoch,
             reconnect_window_s=reconnect_window_s(len(self._registry) + 1),
             acked=greeting.acked,
+            trust_sha256=self._deps.enrolment.trust_sha256,
             wanted=greeting.wanted,
             refused=greeting.refused,
         )

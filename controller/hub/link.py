@@ -12,7 +12,9 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from controller.core.allowance import Allowance
+from controller.core.enrolment import EnrolmentRefusedError
 from controller.core.refusals import StoreUnavailableError
+from controller.enrolment import Granted
 from controller.live import Live
 from controller.store import Batch
 from controller.store.reports import OUT_OF_ORDER
@@ -27,6 +29,7 @@ from shared.frames import (
     Progress,
     Refuse,
     RefusedInstance,
+    Renew,
     Report,
     decode_from_agent,
     encode,
@@ -42,6 +45,7 @@ SEND_DEADLINE_S: Final = 10.0  # a peer that takes no byte for so long is cut of
 READ_BYTES_PER_S: Final = 4 * 1024 * 1024  # of one link for long
 READ_BURST_BYTES: Final = 16 * 1024 * 1024
 MAX_REFUSED: Final = 1_000  # refused instances of one agent that are watched until they are free
+MIN_RENEWAL_S: Final = 4.0  # between two certificates on one link
 MIN_FRAME_COST_BYTES: Final = 2_048  # the smallest frame costs as much work: 2,000 of them a second
 
 log = get_log(__name__)
@@ -55,11 +59,23 @@ class HeartbeatStore(Protocol):
         ...
 
 
+class Renewer(Protocol):
+    """Who gives agents new certificates."""
+
+    trust_sha256: str
+
+    async def renew(self, serial: str, agent_id: str, shown: bytes, *, address: str) -> Granted:
+        """For the key of the certificate that is shown (DER), in the place of the one with `serial`. Raises
+        EnrolmentRefusedError, StoreUnavailableError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LinkDeps:
     """What every link of a hub works with."""
 
     store: HeartbeatStore
+    enrolment: Renewer
     submit: Callable[[Batch], Awaitable[None]]
     live: Live
     clock: Clock
@@ -105,8 +121,18 @@ class Link:
         self._over = ""
         self._allowance = Allowance(READ_BYTES_PER_S, READ_BURST_BYTES, deps.clock.monotonic())
         self._slowed = False
+        self._renewable_at = 0.0
 
     # what the registry calls
+
+    @property
+    def serial(self) -> str:
+        """Of the certificate that the link stands on."""
+        return self.peer.serial
+
+    def revoke(self) -> None:
+        """End the link: its certificate does not count any more."""
+        self._end("the agent's certificate was revoked")
 
     def send(self, frame: Execute | Cancel) -> bool:
         """Queue a frame; a full queue ends the link."""
@@ -195,10 +221,32 @@ class Link:
                 self._deps.live.progressed(frame)
             case Heartbeat():
                 await self._observe(frame)
+            case Renew():
+                await self._renew()
             case Hello():
                 raise ProtocolError("unexpected_frame", "a second hello on one link")
             case _:
                 raise ProtocolError("unexpected_frame", f"a {type(frame).__name__} from an agent")
+
+    async def _renew(self) -> None:
+        """Put the link onto a new certificate. Who asks too often is not heard, and asks again."""
+        now = self._deps.clock.monotonic()
+        if now < self._renewable_at:
+            return
+        self._renewable_at = now + MIN_RENEWAL_S
+        shown = self._socket.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        address = self._socket.remote_address[0]
+        try:
+            granted = await self._deps.enrolment.renew(
+                self.peer.serial, self.agent_id, shown, address=address
+            )
+        except EnrolmentRefusedError as exc:
+            raise ProtocolError(exc.code, str(exc)) from exc
+        except StoreUnavailableError as exc:
+            log.warning("certificate was not renewed", agent_id=self.agent_id, reason=str(exc))
+            return
+        self.peer = Peer(self.agent_id, granted.certificate.serial, granted.certificate.not_after)
+        self._session.send(granted.frame)
 
     async def _observe(self, heartbeat: Heartbeat) -> None:
         """Ten thousand agents beat a thousand times a second: only what changed reaches the tables."""

@@ -1,6 +1,6 @@
 """Which agents are connected to this controller."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from typing import Protocol
 
 from shared.frames import Cancel, Execute
@@ -14,6 +14,16 @@ class Connection(Protocol):
 
     agent_id: str
     epoch: int
+
+    @property
+    def serial(self) -> str:
+        """Of the certificate that it stands on."""
+        ...
+
+    def revoke(self) -> None:
+        """Close the link: its certificate does not count any more."""
+        ...
+
     refused: frozenset[str]
     """Instances that its hello listed and that were refused."""
 
@@ -80,6 +90,13 @@ class Registry:
     def refused(self) -> dict[str, Collection[str]]:
         """By agent, what its newest hello listed and was refused; without those that were refused nothing."""
         return {link.agent_id: link.refused for link in self._links.values() if link.refused}
+
+    def end_revoked(self, serials: Set[str]) -> int:
+        """Close the links that stand on one of these certificates; how many."""
+        doomed = [link for link in self._links.values() if link.serial in serials] if serials else []
+        for link in doomed:
+            link.revoke()
+        return len(doomed)
 
     def acknowledge(self, agent_id: str, epoch: int, incarnation: str, upto: int) -> None:
         """Tell an agent what is recorded; a session that is over needs no word, the next one starts from the

@@ -17,11 +17,11 @@ from cryptography.x509.oid import NameOID
 
 from shared.errors import ReleasehandError
 from shared.files import place_file, sync_directory
+from shared.identity import BACKDATED
 
 CERTIFICATE_NAME: Final = "ca.pem"
 KEY_NAME: Final = "ca.key"
 LIFE: Final = timedelta(days=3_650)
-BACKDATED: Final = timedelta(hours=1)  # clocks of hosts are late sometimes; so are all certificates issued
 NOBODY_ELSE: Final = 0o077
 _PEM: Final = serialization.Encoding.PEM
 

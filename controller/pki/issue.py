@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from controller.core.enrolment import Certificate
-from shared.identity import agent_uri
+from shared.identity import BACKDATED, agent_uri
 
-from .authority import BACKDATED, Authority, allow_usage
+from .authority import Authority, allow_usage
 
 MAX_COMMON_NAME: Final = 64  # RFC 5280, ub-common-name; the whole name is in the alternative names
 

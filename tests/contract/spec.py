@@ -43,6 +43,10 @@ BEYOND: Final[dict[str, tuple[str, str]]] = {
     "CreateToken": ("POST", "/v1/token"),
     "ListTokens": ("GET", "/v1/token"),
     "RevokeToken": ("DELETE", "/v1/token/{name}"),
+    "CreateJoinToken": ("POST", "/v1/join-token"),
+    "ListJoinTokens": ("GET", "/v1/join-token"),
+    "RevokeJoinToken": ("DELETE", "/v1/join-token/{token_id}"),
+    "RevokeAgent": ("POST", "/v1/agent/{agent_id}/revoke"),
     "ListAudit": ("GET", "/v1/audit"),
 }
 """What is served beside the functions of both documents."""

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from controller.core.audit import Actor, AuditEntry, AuditFilter
 from controller.core.lists import Page
+from controller.core.refusals import UnknownAgentError, UnknownJoinTokenError
 from controller.core.token import (
     Grant,
     KnownToken,
@@ -15,9 +16,15 @@ from controller.core.token import (
     make_token,
 )
 from releasehand.model import (
+    DEFAULT_JOIN_TTL_S,
     AuditList,
     CreateTokenParams,
+    JoinTokenList,
+    JoinTokenParams,
+    JoinTokenState,
+    JoinTokenSummary,
     NewToken,
+    RevokeAgentResult,
     Scope,
     Token,
     TokenList,
@@ -34,6 +41,7 @@ class FakeAccess(FakeLists):
     tokens: dict[str, KnownToken] = field(default_factory=dict)
     uses: dict[str, tuple[datetime, str]] = field(default_factory=dict)
     entries: list[AuditEntry] = field(default_factory=list)
+    join_tokens: dict[str, JoinTokenSummary] = field(default_factory=dict)
 
     def give(
         self, name: str, *scopes: Scope, services: Sequence[str] = (), expires_at: datetime | None = None
@@ -78,6 +86,41 @@ class FakeAccess(FakeLists):
         self._note("list_tokens", status, page)
         listed = [_told(known, "you") for known in self.tokens.values()]
         return TokenList(tokens=listed, total=len(listed), limit=page.limit, offset=page.offset)
+
+    async def create_join_token(
+        self, params: JoinTokenParams, secret_sha256: str, *, actor: Actor
+    ) -> JoinTokenSummary:
+        self._note("create_join_token", params, actor)
+        self.join_tokens[secret_sha256] = made = JoinTokenSummary(
+            token_id=f"join-{len(self.join_tokens) + 1}",
+            host=params.host,
+            max_uses=params.max_uses or 1,
+            uses=0,
+            state=JoinTokenState.OPEN,
+            created_by=actor.name,
+            created_at=NOON,
+            expires_at=NOON + timedelta(seconds=params.ttl or DEFAULT_JOIN_TTL_S),
+            revoked_at=None,
+        )
+        return made
+
+    async def list_join_tokens(self, page: Page) -> JoinTokenList:
+        self._note("list_join_tokens", page)
+        listed = list(self.join_tokens.values())
+        return JoinTokenList(join_tokens=listed, total=len(listed), limit=page.limit, offset=page.offset)
+
+    async def revoke_join_token(self, token_id: str, *, actor: Actor) -> JoinTokenSummary:
+        self._note("revoke_join_token", token_id, actor)
+        for one in self.join_tokens.values():
+            if one.token_id == token_id:
+                return one.model_copy(update={"state": JoinTokenState.REVOKED, "revoked_at": NOON})
+        raise UnknownJoinTokenError(token_id)
+
+    async def revoke_agent(self, agent_id: str, reason: str, *, actor: Actor) -> RevokeAgentResult:
+        self._note("revoke_agent", agent_id, reason, actor)
+        if agent_id != "agent-1":
+            raise UnknownAgentError(agent_id)
+        return RevokeAgentResult(agent_id=agent_id, revoked_certificates=1, revoked_at=NOON)
 
     async def note_access(
         self, uses: Mapping[str, tuple[datetime, str]], entries: Sequence[AuditEntry]

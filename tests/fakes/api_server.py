@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from controller.api import ApiDeps, Leases, RateLimits, Uses, make_api
 from controller.api.places import Places
 from controller.bulletin import Bulletin
+from controller.invitation import Invitations
 from controller.store import Changed
 from releasehand.model import ComponentStatus, HealthStatus, SystemHealth
 from shared.clock import Clock, SystemClock
@@ -65,6 +66,7 @@ class ApiServer:
     woken: list[list[int]] = field(default_factory=list)
     told: list[Changed] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
+    closed: int = 0
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.store, self.clock)
@@ -72,6 +74,9 @@ class ApiServer:
 
     def wake(self, task_ids: Sequence[int]) -> None:
         self.woken.append(list(task_ids))
+
+    async def close_revoked(self) -> None:
+        self.closed += 1
 
     async def tell_health(self) -> SystemHealth:
         return self.health
@@ -82,6 +87,8 @@ class ApiServer:
             wake=self.wake,
             tell=self.told.append,
             renew=self.renewed.append,
+            close_revoked=self.close_revoked,
+            invitations=Invitations(self.store, key_hash="A" * 43, url="wss://hub.example:8443"),
             bulletin=self.bulletin,
             health=self.tell_health,
             tokens={"scheduler": TOKEN, "operator": "a-token-of-the-operator"},

@@ -27,6 +27,11 @@ class Wire:
     agent_id: str = "host-1"
     displaced: bool = False
     refused: frozenset[str] = frozenset()
+    serial: str = "1"
+    revoked: bool = False
+
+    def revoke(self) -> None:
+        self.revoked = True
 
     def send(self, frame: Execute | Cancel) -> bool:
         raise AssertionError(f"nothing sends {frame} here")

@@ -14,7 +14,9 @@ from controller.bulletin import Bulletin
 from controller.claimants import Claimants
 from controller.core.refusals import StoreUnavailableError
 from controller.dispatcher import Dispatcher
+from controller.enrolment import Enrolment
 from controller.hub import Hub, HubSettings
+from controller.hub.doors import Doors
 from controller.hub.hub import HEARTBEAT_S
 from controller.hub.link import LinkDeps
 from controller.hub.registry import Registry
@@ -24,6 +26,7 @@ from controller.recorder import Recorder
 from controller.store import Batch, Changed, Store, open_store
 from controller.sweeper import Sweeper
 from shared.clock import Clock
+from tests.fakes.certificates import MONTH, spare_authority
 from tests.fakes.keys import KEYRING
 from tests.fakes.ledger import enrol
 from tests.simulation.wire import Connection
@@ -234,13 +237,15 @@ class SimulatedController:
         recorder.acknowledge_by(registry.acknowledge)
         sweeper = Sweeper(store, live, notices, self._clock)
         claimants = Claimants(store, registry, self._clock)
+        enrolment = Enrolment(store, spare_authority()[1], MONTH, self._clock)
         self._hub = Hub(
             HubSettings("", 0, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
             store=store,
             registry=registry,
             dispatcher=dispatcher,
             notices=notices,
-            deps=LinkDeps(store, recorder.submit, live, self._clock, HEARTBEAT_S),
+            deps=LinkDeps(store, enrolment, recorder.submit, live, self._clock, HEARTBEAT_S),
+            doors=Doors(enrolment, self._clock),
             clock=self._clock,
         )
         try:

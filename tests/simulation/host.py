@@ -362,7 +362,7 @@ class Host:
     def _read_membership(self) -> Membership:
         now = self._clock.now()
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return Membership(self.goes_by, "wss://hub.example", now, now, tls)
+        return Membership(self.goes_by, "wss://hub.example", now, now, "", tls)
 
     def _pass_checkpoint(self, _: str) -> None:
         if self.kill_in:

@@ -126,6 +126,7 @@ class Socket:
     """One end. `recv` and `send` raise ConnectionClosed when the connection is known to be over here."""
 
     remote_address = ("192.0.2.1", 4711)
+    request = None  # as if it had asked for a link
 
     def __init__(self, inward: Pipe, outward: Pipe) -> None:
         self.transport = Transport()

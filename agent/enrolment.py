@@ -1,0 +1,106 @@
+"""Asks the controller for a certificate when there is none in force: one question on a connection of its own.
+
+Its path and frames: shared/enrolment.py."""
+
+import asyncio
+import http.client
+import ssl
+from typing import Final
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from releasehand.shown import escape_controls
+from shared.enrolment import (
+    ANSWER_WITHIN_S,
+    AUTHORITY_PATH,
+    MAX_QUESTION_BYTES,
+    Joined,
+    Question,
+    decode_answer,
+)
+from shared.errors import ReleasehandError
+from shared.frames import Refuse, encode
+
+MAX_AUTHORITIES_BYTES: Final = 65_536
+MAX_ANSWER_BYTES: Final = 4 * MAX_QUESTION_BYTES
+
+
+class UnansweredError(ReleasehandError):
+    """Nobody answered, or not as a controller does; the same question may be asked again."""
+
+
+class RefusedError(ReleasehandError):
+    """The controller gives no certificate. `code` is one of its own, the text says what to do."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        super().__init__(f"the controller refused: {escape_controls(reason)} ({escape_controls(code)})")
+
+
+class _Connect(connect):
+    """Follows no redirect: a secret is for one address only."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+def fetch_authorities(url: str) -> bytes:
+    """What the hub at `url` says that its authorities are, PEM. Nobody vouches for it yet. Blocks. Raises
+    UnansweredError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # a join token tells, right afterwards
+    parts = urlsplit(url)
+    connection = http.client.HTTPSConnection(
+        parts.hostname or "", parts.port or 443, context=context, timeout=ANSWER_WITHIN_S
+    )
+    try:
+        connection.request("GET", AUTHORITY_PATH)
+        answer = connection.getresponse()
+        content = answer.read(MAX_AUTHORITIES_BYTES)
+    except (OSError, http.client.HTTPException) as exc:
+        raise UnansweredError(f"cannot reach a controller at {parts.netloc}: {_say(exc)}") from exc
+    finally:
+        connection.close()
+    if answer.status != http.HTTPStatus.OK:
+        said = escape_controls(content.decode("utf-8", "replace").strip()[:200])
+        raise UnansweredError(f"cannot join at {parts.netloc}: it answered HTTP {answer.status} {said}")
+    return content
+
+
+async def ask(url: str, path: str, question: Question, tls: ssl.SSLContext) -> Joined:
+    """Put `question` to the hub at `url`. Whether that is the right one, `tls` knows.
+
+    Safe to repeat, and to cancel. Raises RefusedError, UnansweredError, ProtocolError."""
+    where = urlsplit(url).netloc
+    try:
+        async with (
+            asyncio.timeout(ANSWER_WITHIN_S),
+            _Connect(
+                url.rstrip("/") + path,
+                ssl=tls,
+                compression=None,
+                proxy=None,
+                max_size=MAX_ANSWER_BYTES,
+                open_timeout=ANSWER_WITHIN_S,
+                close_timeout=1,
+                ping_interval=None,
+            ) as socket,
+        ):
+            await socket.send(encode(question))
+            answer = decode_answer(await socket.recv())
+    except (OSError, WebSocketException) as exc:
+        raise UnansweredError(f"cannot get an answer of {where}: {_say(exc)}") from exc
+    if isinstance(answer, Refuse):
+        raise RefusedError(answer.code, answer.reason)
+    return answer
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return escape_controls(str(getattr(error, "strerror", None) or error))

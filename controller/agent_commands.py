@@ -1,0 +1,134 @@
+"""`releasehand-controller join-token` and `agent`: who may be an agent. They open the database themselves."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from controller.administration import Desk
+    from controller.config import ControllerConfig
+
+# Imports that cost time stand inside the commands: --help needs none of them.
+
+join_token_app = typer.Typer(help="Leave to join, for hosts without a certificate.", no_args_is_help=True)
+agent_app = typer.Typer(help="Agents that have joined.", no_args_is_help=True)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
+UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+ResultT = TypeVar("ResultT")
+
+
+def parse_ttl(text: str) -> int:
+    """Seconds, or a number with s, m, h or d. Raises typer.BadParameter."""
+    number, unit = (text[:-1], UNITS[text[-1]]) if text[-1:] in UNITS else (text, 1)
+    if not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise typer.BadParameter("a number of seconds, or one with s, m, h or d, like 1h")
+    return int(number) * unit
+
+
+@join_token_app.command("create")
+def create(
+    config: ConfigFile,
+    host: Annotated[str, typer.Option(help="The agent id that it is for. One that exists is replaced.")] = "",
+    max_uses: Annotated[int, typer.Option(help="For so many agents that nobody knows yet.")] = 0,
+    ttl: Annotated[str, typer.Option(help="How long it is good, like 30m, 1h or 7d.")] = "1h",
+) -> None:
+    """Print a join token, once, and the command that uses it on the host."""
+    from pydantic import ValidationError
+
+    from controller.invitation import make_invitations
+    from releasehand.model import JoinTokenParams
+
+    try:
+        params = JoinTokenParams(host=host, max_uses=max_uses, ttl=parse_ttl(ttl))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part).replace("_", "-") for part in first["loc"])
+        raise typer.BadParameter(f"{where}: {first['msg']}" if where else first["msg"]) from exc
+
+    async def work(settings: "ControllerConfig", desk: "Desk") -> None:
+        invitations = await asyncio.to_thread(make_invitations, settings, desk.store, desk.now)
+        made = await invitations.create(params, actor=desk.actor)
+        token = made.join_token
+        whom = f"agent {token.host}" if token.host else f"{token.max_uses} new agent(s)"
+        typer.echo(f"{token.token_id}, for {whom}, until {token.expires_at:%Y-%m-%d %H:%M:%S} UTC:", err=True)
+        typer.echo(made.token)
+        typer.echo(f"on the host: {made.command}", err=True)
+
+    _run(config, work)
+
+
+@join_token_app.command("list")
+def list_(config: ConfigFile) -> None:
+    """Show the newest hundred; secrets are not kept."""
+
+    async def work(_settings: "ControllerConfig", desk: "Desk") -> None:
+        from controller.core.lists import Page
+
+        found = await desk.store.list_join_tokens(Page())
+        for one in found.join_tokens:
+            uses = f"{one.uses} of {one.max_uses} used"
+            until = f"until {one.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+            typer.echo(f"{one.token_id}  {one.state:<8} {one.host or '(any new)':<24} {uses:<14} {until}")
+        if found.total > len(found.join_tokens):
+            typer.echo(f"and {found.total - len(found.join_tokens)} older ones", err=True)
+
+    _run(config, work)
+
+
+@join_token_app.command("revoke")
+def revoke(config: ConfigFile, token_id: Annotated[str, typer.Argument(help="As list shows it.")]) -> None:
+    """Let nobody join with it any more. Agents that did stay."""
+
+    async def work(_settings: "ControllerConfig", desk: "Desk") -> None:
+        revoked = await desk.store.revoke_join_token(token_id, actor=desk.actor)
+        typer.echo(f"{revoked.token_id} is revoked; {revoked.uses} agent(s) joined with it")
+
+    _run(config, work)
+
+
+@agent_app.command("revoke")
+def revoke_agent(
+    config: ConfigFile,
+    agent_id: Annotated[str, typer.Argument(help="The agent to shut out.")],
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+) -> None:
+    """Shut an agent out: no certificate of it counts any more, and its link is closed within seconds."""
+
+    async def work(_settings: "ControllerConfig", desk: "Desk") -> None:
+        result = await desk.store.revoke_agent(agent_id, reason[:256], actor=desk.actor)
+        count = result.revoked_certificates
+        told = f"{count} certificate(s) revoked" if count else "no certificate of it was in force"
+        typer.echo(f"{agent_id}: {told}; to let it back in: join-token create --host {agent_id}")
+
+    _run(config, work)
+
+
+def _run(config: Path, work: "Callable[[ControllerConfig, Desk], Awaitable[None]]") -> None:
+    """Exit 2 for a configuration that cannot be used, 1 for anything else that goes wrong."""
+    from controller.administration import open_desk
+    from controller.config import load_config
+    from shared.errors import ReleasehandError
+    from shared.settings import ConfigError
+
+    async def run() -> None:
+        settings = load_config(config, os.environ)
+        async with open_desk(settings) as desk:
+            await work(settings, desk)
+
+    try:
+        asyncio.run(run())
+    except ConfigError as exc:
+        _fail(str(exc), 2)
+    except (ReleasehandError, OSError) as exc:
+        _fail(str(exc), 1)
+
+
+def _fail(text: str, status: int) -> None:
+    typer.echo(text, err=True)
+    raise typer.Exit(status)

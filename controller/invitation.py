@@ -1,0 +1,55 @@
+"""Makes join tokens, with the command that uses them on a host."""
+
+import base64
+import secrets
+from datetime import datetime
+from typing import Final, Protocol
+
+from controller.config import ControllerConfig, hub_names
+from controller.core.audit import Actor
+from controller.pki import open_authority, read_hub_authority
+from releasehand.model import JoinTokenParams, JoinTokenResult, JoinTokenSummary
+from shared.join_token import SECRET_BYTES, JoinToken, hash_secret
+
+_PADDING: Final = "="
+
+
+class InvitationStore(Protocol):
+    """Where join tokens are recorded, by the digest of their secrets."""
+
+    async def create_join_token(
+        self, params: JoinTokenParams, secret_sha256: str, *, actor: Actor
+    ) -> JoinTokenSummary:
+        """Recorded and audited on return."""
+        ...
+
+
+class Invitations:
+    """Of one controller: its hub, and the authority that its hub shows."""
+
+    def __init__(self, store: InvitationStore, *, key_hash: str, url: str) -> None:
+        """`key_hash` is of the authority's public key, base64url; hosts find the hub at `url`."""
+        self._store, self._url = store, url
+        self._authority_sha256 = base64.urlsafe_b64decode(key_hash + _PADDING)
+
+    async def create(self, params: JoinTokenParams, *, actor: Actor) -> JoinTokenResult:
+        """Recorded on return; the secret is in the answer and nowhere else."""
+        token = JoinToken(self._authority_sha256, secrets.token_bytes(SECRET_BYTES))
+        made = await self._store.create_join_token(params, hash_secret(token.secret_text), actor=actor)
+        # printf is the shell's own: the token stands in no list of processes.
+        command = f"printf %s {token.text} | releasehand-agent join --url {self._url} --token-file -"
+        return JoinTokenResult(join_token=made, token=token.text, command=command)
+
+
+def make_invitations(config: ControllerConfig, store: InvitationStore, now: datetime) -> Invitations:
+    """For the hub of this configuration; the authority is made if there is none. Blocks. Raises
+    AuthorityError."""
+    open_authority(config.pki.directory, now)
+    shown = read_hub_authority(config.pki.directory, now)
+    return Invitations(store, key_hash=shown.key_hash, url=hub_url(config))
+
+
+def hub_url(config: ControllerConfig) -> str:
+    """Where hosts find the hub: at the first of its names."""
+    name = hub_names(config.hub)[0]
+    return f"wss://{f'[{name}]' if ':' in name else name}:{config.hub.port}"
