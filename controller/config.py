@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
 from controller.certificate import find_pair_problems
-from controller.sealing import find_key_problems
+from controller.sealing import find_key_problems, is_open
 from releasehand.model import Name
 from shared.logs import LogFormat
 from shared.settings import ConfigError, Problem, load_settings
@@ -215,6 +215,8 @@ def find_risks(config: ControllerConfig) -> list[str]:
         risks.append(f"the API answers plain HTTP on {config.api.host}: tokens cross the network readable")
     if _is_readable_on_the_way(config.database):
         risks.append("the database is reached without verified TLS: add ?ssl=verify-full to its URL")
+    named = [file for file in (config.secrets.key_file, *config.secrets.old_key_files) if file is not None]
+    risks += [f"{file} can be read by others than its owner: chmod 600 it" for file in named if is_open(file)]
     return risks
 
 

@@ -1,5 +1,6 @@
 """The controller's keys, and the one place where the query of a package's URL is read again."""
 
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,14 @@ def find_key_problems(
             read_key(file)
         except KeyFileError as exc:
             yield where, str(exc)
+
+
+def is_open(file: Path) -> bool:
+    """Whether others than its owner may read a key."""
+    try:
+        return bool(file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False
 
 
 def open_url(standing: Standing, keyring: Keyring) -> tuple[str, str]:

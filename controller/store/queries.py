@@ -12,7 +12,7 @@ from releasehand.model import Status
 from shared.sealing import Keyring, SealError, find_key_id
 
 from .tables import SOURCE, TASK, URL_QUERY
-from .tasks import IS_OPEN
+from .tasks import IS_OPEN, chunks
 
 KEPT_FOR_RETRIES: Final = timedelta(hours=24)
 """How long after a failure its query stays, for who deploys again to what has failed."""
@@ -57,7 +57,12 @@ async def reseal(conn: AsyncConnection, keyring: Keyring, now: datetime) -> list
     for statement in (of_sources, *of_tasks):
         urls |= {row.url_query: row.package_url for row in await conn.execute(statement)}
     missing: set[str] = set()
-    for row in (await conn.execute(select(URL_QUERY).where(URL_QUERY.c.id.in_(sorted(urls))))).all():
+    rows = [
+        row
+        for piece in chunks(sorted(urls))
+        for row in await conn.execute(select(URL_QUERY).where(URL_QUERY.c.id.in_(piece)))
+    ]
+    for row in rows:
         try:
             if find_key_id(row.sealed) == keyring.key_id:
                 continue

@@ -47,11 +47,12 @@ async def test_a_folder_that_cannot_be_made_is_told_with_its_name(tmp_path: Path
 
 
 def modes_in(folder: Path) -> dict[str, int]:
-    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.glob("controller.db*")}
+    files = [*folder.glob("controller.db*"), *folder.glob("secrets.key")]
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}
 
 
-async def test_only_its_owner_reads_the_database(tmp_path: Path) -> None:
+async def test_only_its_owner_reads_the_database_and_its_key(tmp_path: Path) -> None:
     async with run_controller(make_config(tmp_path / "controller.db"), SystemClock()):
         modes = modes_in(tmp_path)
-    assert "controller.db-wal" in modes
+    assert {"controller.db-wal", "secrets.key"} <= set(modes)
     assert set(modes.values()) == {0o600}

@@ -15,6 +15,7 @@ from controller.config import (
     load_config,
     read_api_tokens,
 )
+from shared.sealing import obtain_key
 from shared.settings import ConfigError
 
 SCHEDULER = "0123456789abcdef-scheduler"
@@ -252,3 +253,37 @@ def test_one_port_for_both_is_refused(tmp_path: Path, hub_host: str) -> None:
 def test_a_variable_with_one_underscore_is_refused_not_ignored(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="RELEASEHAND_CONTROLLER_API_PORT: names no key"):
         load_config(write(tmp_path, GOOD), {"RELEASEHAND_CONTROLLER_API_PORT": "1"})
+
+
+SHARED = GOOD.replace("sqlite:////srv/x.db", "postgresql://u@127.0.0.1/d")
+
+
+def test_a_database_that_may_be_shared_needs_a_key_that_is_named(tmp_path: Path) -> None:
+    assert "openssl rand -hex 32" in problems(write(tmp_path, SHARED))["secrets.key_file"]
+    key = tmp_path / "secrets.key"
+    obtain_key(key)
+    config = load_config(write(tmp_path, f'{SHARED}[secrets]\nkey_file = "{key}"\n'), {})
+    assert config.secrets.key_file == key
+    assert find_risks(config) == []
+
+
+def test_each_key_file_that_is_of_no_use_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bad.key").write_text("hush-hush")
+    keys = f'[secrets]\nkey_file = "{tmp_path}/none.key"\nold_key_files = ["{tmp_path}/bad.key"]\n'
+    found = problems(write(tmp_path, GOOD + keys))
+    assert "cannot be read" in found["secrets.key_file"]
+    assert "64 hexadecimal digits" in found["secrets.old_key_files[0]"]
+    assert "hush-hush" not in str(found)
+
+
+def test_a_key_that_others_may_read_is_a_risk(tmp_path: Path) -> None:
+    key = tmp_path / "secrets.key"
+    obtain_key(key)
+    key.chmod(0o640)
+    [risk] = find_risks(load_config(write(tmp_path, f'{GOOD}[secrets]\nkey_file = "{key}"\n'), {}))
+    assert str(key) in risk
+
+
+def test_looking_at_a_configuration_makes_no_key(tmp_path: Path) -> None:
+    load_config(write(tmp_path, GOOD.replace("/srv", str(tmp_path))), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["controller.toml"]
