@@ -129,6 +129,7 @@ async def run_controller(
                 history_kept=retention.history,
                 dropped=recorder.dropped,
                 rates=RateLimits(config.api.calls_per_second, config.api.call_burst),
+                failure_rates=RateLimits(config.api.failures_per_second, config.api.failure_burst),
             )
         )
         certificate = _follow_certificate(config, clock)

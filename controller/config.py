@@ -118,6 +118,10 @@ class ApiSection(Section):
     """Calls per second that each caller may make for long, and each address on routes without a token."""
     call_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     """Calls that it may make at once after a quiet time; one more is refused with 429."""
+    failures_per_second: Annotated[float, Field(gt=0, le=100_000)] = 1.0
+    """Calls per second without a token that is good, for each address and for long: guessing is slow."""
+    failure_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    """Such calls at once after a quiet time; one more is refused with 429."""
 
 
 class HubSection(Section):

@@ -35,7 +35,10 @@ def make_api(deps: ApiDeps) -> web.Application:
         handler_args=dict(HANDLER_ARGS),
     )
     app[DEPS] = deps
-    callers, rates = Callers(deps.tokens, deps.store, deps.clock), Rates(deps.rates, deps.clock)
+    callers, rates = (
+        Callers(deps.tokens, deps.store, deps.clock),
+        Rates(deps.rates, deps.failure_rates, deps.clock),
+    )
     handlers: dict[str, dict[str, AioHandler]] = {}
     for route in ROUTES:
         handlers.setdefault(route.path, {})[route.method] = make_endpoint(route, deps, callers, rates)

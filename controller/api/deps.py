@@ -39,7 +39,7 @@ from shared.clock import Clock
 
 from .leases import Leases
 from .places import Places
-from .rates import DEFAULT_LIMITS, RateLimits
+from .rates import DEFAULT_LIMITS, FAILURE_LIMITS, RateLimits
 from .uses import Uses
 from .views import AccessStore, StoreViews
 
@@ -151,6 +151,7 @@ class ApiDeps:
     slow_reader_s: float = SLOW_READER_S
     history_kept: timedelta | None = None  # None: for ever
     rates: RateLimits = DEFAULT_LIMITS
+    failure_rates: RateLimits = FAILURE_LIMITS
     body_deadline_s: float = BODY_DEADLINE_S
     dropped: Mapping[str, int] = field(default_factory=dict)  # reports, by why; a field of ReportFigures each
 

@@ -47,10 +47,11 @@ def peer_group(address: str) -> str:
 class Rates:
     """For the event loop alone."""
 
-    def __init__(self, limits: RateLimits, clock: Clock) -> None:
+    def __init__(self, limits: RateLimits, failures: RateLimits, clock: Clock) -> None:
+        """`failures` limit an address that shows no token, or one that is not good."""
         self._callers = _Allowances(limits, clock)
         self._peers = _Allowances(limits, clock)
-        self._failures = _Allowances(FAILURE_LIMITS, clock)
+        self._failures = _Allowances(failures, clock)
 
     def count_caller(self, caller: str) -> None:
         """A call with a token that is known. Raises ApiError `too_many_requests`."""

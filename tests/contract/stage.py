@@ -201,7 +201,9 @@ def run_stage(folder: Path, agents: Mapping[str, Mapping[str, Copy]]) -> Iterato
 def _config(folder: Path) -> ControllerConfig:
     return ControllerConfig(
         database=f"sqlite:///{folder}/controller.db",
-        api=ApiSection(port=0, tokens={"scheduler": SecretStr(TOKEN)}),
+        api=ApiSection(
+            port=0, tokens={"scheduler": SecretStr(TOKEN)}, failures_per_second=1_000, failure_burst=10_000
+        ),
         hub=HubSection(host="127.0.0.1", port=0),
         pki=PkiSection(directory=folder / "pki"),
     )
