@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from agent.command import app
 from tests.fakes.archives import file, symlink, tgz
@@ -44,7 +43,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_a_package_is_unpacked_into_a_new_directory(package: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "agent", "package", "unpack", package, tmp_path / "dest"]
+    command = [sys.executable, "-m", "agent", "package", "unpack", str(package), f"{tmp_path}/dest"]
     environment = {"PATH": os.environ["PATH"]}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "unpacked 3 entries, 16 bytes\n", "")
