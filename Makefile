@@ -38,6 +38,7 @@ dist: $(ready)  ## build the wheels and, on Debian, the .deb
 
 bench-api: $(ready)  ## how fast the API answers with 10,000 instances and a million entries of history
 	@$(python) -m bench.api
+	@$(python) -m bench.pruning
 
 bench-idle: $(ready)  ## what an agent takes of its host while nothing is to be done (2 min)
 	@$(python) -m bench.idle
