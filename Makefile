@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults faults-agent powercut bench-api bench-idle bench-install bench-memory dist run docs lock clean
+.PHONY: help demo test check faults faults-agent powercut dist bench-api bench-idle bench-install bench-memory run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
