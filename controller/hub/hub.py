@@ -27,7 +27,6 @@ from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_a
 from shared.logs import get_log
 
 from .doors import Doors
-from .handshake import bound_handshakes
 from .link import Link, LinkDeps
 from .peer import Peer, read_peer
 from .registry import Registry
@@ -87,7 +86,6 @@ class Hub:
 
     async def start(self) -> Server:
         """Listen. The server is the caller's to close; closing it ends every link."""
-        self._settings.tls.sslobject_class = bound_handshakes()
         return await serve(
             self.serve_connection,
             self._settings.host,

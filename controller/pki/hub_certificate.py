@@ -16,6 +16,7 @@ from shared.files import replace_file
 from shared.logs import get_log
 
 from .authority import CERTIFICATE_NAME, Authority, AuthorityError, make_key
+from .handshake import TellingContext
 from .issue import general_name, issue_for_server
 
 FILE_NAME: Final = "hub.pem"
@@ -40,7 +41,7 @@ class HubCertificate:
         """The context to listen with; certificate and key are made first where they are missing or of no more
         use. Blocks. Raises AuthorityError, OSError, ssl.SSLError."""
         self._refresh()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = TellingContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_OPTIONAL  # who shows none is told why in words (decisions/0008)
         context.num_tickets = 0  # a resumed session would skip the look at the certificate

@@ -55,7 +55,7 @@ async def running_controller(folder: Path, clock: Clock, **hub: Any) -> AsyncIte
     config = ControllerConfig(
         database=f"sqlite:///{folder}/controller.db",
         api=ApiSection(port=0, tokens={"scheduler": SecretStr(API_TOKEN)}),
-        hub=HubSection(host="127.0.0.1", port=0, **hub),
+        hub=HubSection.model_validate({"host": "127.0.0.1", "port": 0} | hub),
         pki=PkiSection(directory=folder / "pki"),
     )
     async with run_controller(config, clock) as addresses:
