@@ -14,7 +14,6 @@ from aiofiles.threadpool import wrap
 from agent.download.record import PartialRecord, read_record, write_record
 from agent.errors import disk_errors
 from agent.finish import finish
-from agent.writeback import start_writeback
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -23,10 +22,6 @@ SUFFIX: Final = ".partial"
 RECORD_SUFFIX: Final = ".partial.json"
 _SLICE_BYTES: Final = 32 * 1024 * 1024  # what a thread hashes in one go; a cancel waits that long
 _READ_BYTES: Final = 256 * 1024
-# For a larger write Linux looks for larger pages first, and where memory is in pieces it moves others about:
-# that took as long as all else.
-_WRITE_BYTES: Final = 32 * 1024
-_WRITEBACK_BYTES: Final = 16 * 1024 * 1024
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -36,25 +31,12 @@ class HashingFile(io.FileIO):
     def __init__(self, fd: int) -> None:
         super().__init__(fd, "r+")
         self.digest = hashlib.sha256()
-        self._unsaid = 0
 
     def write(self, block: "ReadableBuffer") -> int:
-        """Write `block`, or the beginning of it, and hash that; return how much it was. Blocks; raises
-        OSError."""
+        """Write some of `block`, and hash that; return how much it was. Blocks; raises OSError."""
         view = memoryview(block)
-        written = 0
-        while written < len(view):
-            try:
-                written += super().write(view[written : written + _WRITE_BYTES])
-            except OSError:
-                if not written:
-                    raise
-                break  # the next call meets it again
+        written = super().write(view)
         self.digest.update(view[:written])
-        self._unsaid += written
-        if self._unsaid >= _WRITEBACK_BYTES:  # now, and not all of it when a release is made durable
-            start_writeback(self.fileno())
-            self._unsaid = 0
         return written
 
 

@@ -14,7 +14,7 @@ from agent.finish import finish
 from agent.unpack import landlock, ownership, sandbox
 from agent.unpack.limits import Limits, UnpackResult
 from agent.unpack.process import Standby
-from agent.writeback import start_writeback
+from agent.unpack.writeback import start_writeback
 
 _FLUSH_EVERY_S: Final = 0.1
 _FLUSH_FROM_BYTES: Final = 16 * 1024 * 1024  # of package; what less than that makes is written in a moment

@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from agent.writeback import start_writeback
+from agent.unpack.writeback import start_writeback
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITE_BYTES: Final = 32 * 1024  # agent.download.partial says why
+# For a larger write Linux looks for larger pages first, and where memory is in pieces it moves others about:
+# that took as long as all else. (A thread beside others would lose more by taking turns after each piece.)
+_WRITE_BYTES: Final = 32 * 1024
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024  # so much of one file; small files are better written together
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
