@@ -1,12 +1,11 @@
 """`releasehand-controller join-token` and `agent`: who may be an agent. They open the database themselves."""
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from controller.desk_command import ConfigFile, parse_ttl, run_at_desk
 
 if TYPE_CHECKING:
     from controller.administration import Desk
@@ -16,19 +15,6 @@ if TYPE_CHECKING:
 
 join_token_app = typer.Typer(help="Leave to join, for hosts without a certificate.", no_args_is_help=True)
 agent_app = typer.Typer(help="Agents that have joined.", no_args_is_help=True)
-
-ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
-UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-ResultT = TypeVar("ResultT")
-
-
-def parse_ttl(text: str) -> int:
-    """Seconds, or a number with s, m, h or d. Raises typer.BadParameter."""
-    number, unit = (text[:-1], UNITS[text[-1]]) if text[-1:] in UNITS else (text, 1)
-    if not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise typer.BadParameter("a number of seconds, or one with s, m, h or d, like 1h")
-    return int(number) * unit
 
 
 @join_token_app.command("create")
@@ -60,7 +46,7 @@ def create(
         typer.echo(made.token)
         typer.echo(f"on the host: {made.command}", err=True)
 
-    _run(config, work)
+    run_at_desk(config, work)
 
 
 @join_token_app.command("list")
@@ -78,7 +64,7 @@ def list_(config: ConfigFile) -> None:
         if found.total > len(found.join_tokens):
             typer.echo(f"and {found.total - len(found.join_tokens)} older ones", err=True)
 
-    _run(config, work)
+    run_at_desk(config, work)
 
 
 @join_token_app.command("revoke")
@@ -89,7 +75,7 @@ def revoke(config: ConfigFile, token_id: Annotated[str, typer.Argument(help="As 
         revoked = await desk.store.revoke_join_token(token_id, actor=desk.actor)
         typer.echo(f"{revoked.token_id} is revoked; {revoked.uses} agent(s) joined with it")
 
-    _run(config, work)
+    run_at_desk(config, work)
 
 
 @agent_app.command("revoke")
@@ -106,29 +92,4 @@ def revoke_agent(
         told = f"{count} certificate(s) revoked" if count else "no certificate of it was in force"
         typer.echo(f"{agent_id}: {told}; to let it back in: join-token create --host {agent_id}")
 
-    _run(config, work)
-
-
-def _run(config: Path, work: "Callable[[ControllerConfig, Desk], Awaitable[None]]") -> None:
-    """Exit 2 for a configuration that cannot be used, 1 for anything else that goes wrong."""
-    from controller.administration import open_desk
-    from controller.config import load_config
-    from shared.errors import ReleasehandError
-    from shared.settings import ConfigError
-
-    async def run() -> None:
-        settings = load_config(config, os.environ)
-        async with open_desk(settings) as desk:
-            await work(settings, desk)
-
-    try:
-        asyncio.run(run())
-    except ConfigError as exc:
-        _fail(str(exc), 2)
-    except (ReleasehandError, OSError) as exc:
-        _fail(str(exc), 1)
-
-
-def _fail(text: str, status: int) -> None:
-    typer.echo(text, err=True)
-    raise typer.Exit(status)
+    run_at_desk(config, work)

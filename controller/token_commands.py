@@ -1,12 +1,10 @@
 """`releasehand-controller token`: who may call the API. The commands open the database themselves."""
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+from controller.desk_command import ConfigFile, parse_ttl, run_at_desk
 
 if TYPE_CHECKING:
     from controller.administration import Desk
@@ -17,9 +15,7 @@ if TYPE_CHECKING:
 
 token_app = typer.Typer(help="Tokens of those who call the API.", no_args_is_help=True)
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The caller's name, as the audit tells it.")]
-UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 SHOWN: Final = 1_000
 
 
@@ -43,7 +39,7 @@ def create(
     from controller.core.token import TokenExistsError
     from releasehand.model import CreateTokenParams
 
-    wish = {"name": name, "scopes": scope, "services": service or [], "ttl": _parse_ttl(ttl)}
+    wish = {"name": name, "scopes": scope, "services": service or [], "ttl": parse_ttl(ttl) if ttl else 0}
     try:
         params = CreateTokenParams.model_validate(wish)
     except ValidationError as exc:
@@ -58,7 +54,7 @@ def create(
         typer.echo(f"{_describe(made)}. It is shown this once:", err=True)
         typer.echo(made.token)
 
-    _run(config, work)
+    run_at_desk(config, work)
 
 
 @token_app.command("list")
@@ -77,7 +73,7 @@ def list_(config: ConfigFile) -> None:
         if found.total > len(found.tokens):
             typer.echo(f"and {found.total - len(found.tokens)} older ones", err=True)
 
-    _run(config, work)
+    run_at_desk(config, work)
 
 
 @token_app.command("revoke")
@@ -88,45 +84,10 @@ def revoke(config: ConfigFile, name: Name) -> None:
         revoked = await desk.store.revoke_token(name, actor=desk.actor)
         typer.echo(f"{name} is revoked since {revoked.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
 
-    _run(config, work)
+    run_at_desk(config, work)
 
 
 def _describe(token: "Token") -> str:
     of = f" of {', '.join(token.services)}" if token.services else ""
     until = f"until {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at else "without end"
     return f"{token.name}: {', '.join(token.scopes)}{of}, {until}"
-
-
-def _parse_ttl(text: str) -> int:
-    """Seconds; 0 for "". Raises typer.BadParameter."""
-    if not text:
-        return 0
-    number, unit = (text[:-1], UNITS[text[-1]]) if text[-1] in UNITS else (text, 1)
-    if not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise typer.BadParameter("ttl: a number of seconds, or one with s, m, h or d, like 90d")
-    return int(number) * unit
-
-
-def _run(config: Path, work: "Callable[[ControllerConfig, Desk], Awaitable[None]]") -> None:
-    """Exit 2 for a configuration that cannot be used, 1 for anything else that goes wrong."""
-    from controller.administration import open_desk
-    from controller.config import load_config
-    from shared.errors import ReleasehandError
-    from shared.settings import ConfigError
-
-    async def run() -> None:
-        settings = load_config(config, os.environ)
-        async with open_desk(settings) as desk:
-            await work(settings, desk)
-
-    try:
-        asyncio.run(run())
-    except ConfigError as exc:
-        _fail(str(exc), 2)
-    except (ReleasehandError, OSError) as exc:
-        _fail(str(exc), 1)
-
-
-def _fail(text: str, status: int) -> NoReturn:
-    typer.echo(text, err=True)
-    raise typer.Exit(status)

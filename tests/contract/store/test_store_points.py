@@ -11,13 +11,14 @@ import pytest
 
 from controller.core.task import fail
 from controller.store import Batch, open_store
+from controller.store.access_tables import AUDIT
 from controller.store.tables import AGENT, EVENT, HISTORY, INSTANCE, OPERATION, SOURCE, TASK
 from releasehand.model import FailureCode, RetryFailedParams
 from shared.attempt import Outcome
 from tests.fakes.keys import KEYRING
 from tests.fakes.ledger import ACTOR, FULL, Ledger, ended, listed
 
-TABLES = (AGENT, INSTANCE, OPERATION, TASK, EVENT, HISTORY, SOURCE)
+TABLES = (AGENT, INSTANCE, OPERATION, TASK, EVENT, HISTORY, SOURCE, AUDIT)
 
 
 class EndedError(Exception):

@@ -1,0 +1,51 @@
+"""What the administrators' commands share: where the configuration is, how long something is good, and how a
+command ends. Heavy imports stand inside: --help needs none of them."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from controller.administration import Desk
+    from controller.config import ControllerConfig
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
+UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def parse_ttl(text: str) -> int:
+    """Seconds, or a number with s, m, h or d. Raises typer.BadParameter."""
+    number, unit = (text[:-1], UNITS[text[-1]]) if text[-1:] in UNITS else (text, 1)
+    if not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise typer.BadParameter("a number of seconds, or one with s, m, h or d, like 1h or 90d")
+    return int(number) * unit
+
+
+def run_at_desk(config: Path, work: "Callable[[ControllerConfig, Desk], Awaitable[None]]") -> None:
+    """Do `work` with the database open; exit 2 for a configuration that cannot be used, 1 for anything else
+    that goes wrong."""
+    from controller.administration import open_desk
+    from controller.config import load_config
+    from shared.errors import ReleasehandError
+    from shared.settings import ConfigError
+
+    async def run() -> None:
+        settings = load_config(config, os.environ)
+        async with open_desk(settings) as desk:
+            await work(settings, desk)
+
+    try:
+        asyncio.run(run())
+    except ConfigError as exc:
+        _fail(str(exc), 2)
+    except (ReleasehandError, OSError) as exc:
+        _fail(str(exc), 1)
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(status)
