@@ -4,7 +4,9 @@ Everything here blocks; call it from a thread. Everything raises OSError; caller
 """
 
 import ctypes
+import errno
 import os
+import threading
 import weakref
 from pathlib import Path
 from typing import Final
@@ -18,23 +20,36 @@ class Witness:
 
     The kernel remembers one error and tells each open descriptor once, of what came after it was opened
     (errseq_t; syncfs(2)). So a witness is made before the first byte is written, and no error is missed
-    because another syncfs was told first. Its descriptor is closed when nobody holds the witness any more: a
-    sync that a cancel left behind may be using it.
+    because another syncfs was told first.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         self._fd = os.open(path, _DIRECTORY)
-        weakref.finalize(self, os.close, self._fd)
+        self._close = weakref.finalize(self, os.close, self._fd)
+        self._closing = threading.Lock()
+
+    def close(self) -> None:
+        """Give the descriptor back, at once even while a thread that nobody waits for any more is in `sync`.
+        Safe to repeat; the last one who holds the witness does it too."""
+        with self._closing:
+            self._close()
 
     def sync(self) -> None:
         """Make everything written so far to the file system durable: one syncfs(2), result checked.
 
-        Raises OSError for any error since the witness was made; a second call tells only of newer ones.
-        os.sync() would not do: sync(2) reports no write error."""
-        if _LIBC.syncfs(self._fd) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        Raises OSError for any error since the witness was made, and for a closed one; a second call tells
+        only of newer errors. os.sync() would not do: sync(2) reports no write error."""
+        with self._closing:
+            if not self._close.alive:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            fd = os.dup(self._fd)  # the same open file, which is what the kernel tells
+        try:
+            if _LIBC.syncfs(fd) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        finally:
+            os.close(fd)
 
 
 def empty_directory(path: Path) -> None:

@@ -5,6 +5,7 @@ Deciding what a step's end means is not done here (agent.runner)."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final, Protocol
 
 from pydantic import TypeAdapter, ValidationError
@@ -199,10 +200,11 @@ class Steps:
         name = await finish(asyncio.to_thread(root.release_name, version, package.sha256))
         meta = ReleaseMeta(name=name, version=version, sha256=package.sha256, size_bytes=package.size_bytes)
         staging = await finish(asyncio.to_thread(root.make_staging))
-        await unpack(package.file, staging.path, self._limits, standby=self._standby)
-        self._checkpoint("unpacked")
-        await finish(asyncio.to_thread(root.describe, staging, meta))
-        await asyncio.to_thread(root.sync, staging)  # a cancel does not wait for a slow disk
+        with closing(staging.witness):
+            await unpack(package.file, staging.path, self._limits, standby=self._standby)
+            self._checkpoint("unpacked")
+            await finish(asyncio.to_thread(root.describe, staging, meta))
+            await asyncio.to_thread(root.sync, staging)  # a cancel does not wait for a slow disk
         try:
             await finish(asyncio.to_thread(root.publish, staging, name))
         except asyncio.CancelledError:

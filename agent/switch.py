@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -142,7 +142,7 @@ class InstallRoot:
         return name
 
     def make_staging(self) -> Staging:
-        """Return a fresh, empty directory (0700) on the file system of releases/."""
+        """Return a fresh, empty directory (0700) on the file system of releases/, with a witness to close."""
         with self._errors():
             witness = Witness(self._staging)  # before anything is written
             return Staging(self._make_directory(), witness)
@@ -154,11 +154,12 @@ class InstallRoot:
         """Make the tree in `staging` the release `release.name`. Durable on return, with all its contents.
 
         A power cut leaves the whole release or none of it (one syncfs before the rename: security notes,
-        finding 4). Raises HostError if a release of that name is there.
+        finding 4). Raises HostError if a release of that name is there. The witness is closed in any case.
         """
-        self.describe(staging, release)
-        self.sync(staging)
-        self.publish(staging, release.name)
+        with closing(staging.witness):
+            self.describe(staging, release)
+            self.sync(staging)
+            self.publish(staging, release.name)
 
     def describe(self, staging: Staging, release: ReleaseMeta) -> None:
         """The first third of `commit`: write down what the tree in `staging` is. Raises as `commit`."""

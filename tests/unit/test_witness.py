@@ -57,3 +57,15 @@ def test_an_error_that_somebody_else_was_told_first_still_stops_a_release(failin
     Witness(failing_disk).sync()  # who only looks now is told nothing any more
     with pytest.raises((NoSpaceError, HostError)):
         root.sync(staging)
+    staging.witness.close()
+
+
+def test_a_closed_witness_holds_nothing_and_sees_nothing(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    witness = Witness(tmp_path)
+    witness.sync()
+    witness.close()
+    witness.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        witness.sync()
