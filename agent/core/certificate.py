@@ -42,7 +42,7 @@ def read_own(der: bytes) -> OwnCertificate:
         begins_at, ends_at = next(_validities(fields))
         [extensions] = [content for tag, content in fields if tag == _EXTENSIONS]
         agent_id = find_agent_id(_uris(extensions))
-    except (ValueError, IndexError, StopIteration) as exc:
+    except (ValueError, LookupError, StopIteration) as exc:
         raise BadCertificateError("it is no certificate") from exc
     if not agent_id:
         raise BadCertificateError("it names no agent")
