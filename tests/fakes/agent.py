@@ -169,7 +169,7 @@ class FakeAgent:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something that this agent sees is true."""
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(60), self._changed:  # a controller that was killed starts again meanwhile
             await self._changed.wait_for(condition)
 
     async def until_in(self, phase: Phase, instance_ids: Iterable[str]) -> None:
