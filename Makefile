@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults faults-agent powercut bench-api bench-idle bench-install bench-memory dist run docs lock clean
+.PHONY: help demo test check faults faults-agent powercut dist bench-api bench-idle bench-install bench-memory run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -38,6 +38,7 @@ dist: $(ready)  ## build the wheels and, on Debian, the .deb
 
 bench-api: $(ready)  ## how fast the API answers with 10,000 instances and a million entries of history
 	@$(python) -m bench.api
+	@$(python) -m bench.pruning
 
 bench-idle: $(ready)  ## what an agent takes of its host while nothing is to be done (2 min)
 	@$(python) -m bench.idle

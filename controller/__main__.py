@@ -90,6 +90,28 @@ def show_pki(config: ConfigFile) -> None:
     _show_authority(config, read_authority)
 
 
+@pki_app.command("rotate")
+def rotate_pki(
+    config: ConfigFile,
+    finish: Annotated[bool, typer.Option("--finish", help="Drop the old authority.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also while agents know no other.")] = False,
+) -> None:
+    """Put a new authority in the place of the old one: both count until it is run again with --finish."""
+    import asyncio
+
+    from controller.config import load_config
+    from controller.rotation import rotate
+    from shared.errors import ReleasehandError
+    from shared.settings import ConfigError
+
+    try:
+        typer.echo(asyncio.run(rotate(load_config(config, os.environ), finish=finish, force=force)))
+    except ConfigError as exc:
+        _fail(str(exc), 2)
+    except (ReleasehandError, OSError) as exc:
+        _fail(str(exc), 1)
+
+
 def _show_authority(config: Path, take: Callable[[Path, datetime], "Authority"]) -> None:
     from controller.config import load_config
     from controller.pki import AuthorityError

@@ -89,3 +89,12 @@ async def read_revoked(conn: AsyncConnection, now: datetime) -> frozenset[str]:
         CERTIFICATE.c.revoked_at.is_not(None), CERTIFICATE.c.not_after > now
     )
     return frozenset((await conn.execute(statement)).scalars())
+
+
+async def find_not_renewed(conn: AsyncConnection, since: datetime, now: datetime) -> list[str]:
+    """Agents that may still open a link, all of whose certificates are older than `since`."""
+    in_force = (CERTIFICATE.c.revoked_at.is_(None), CERTIFICATE.c.not_after > now)
+    newest = func.max(CERTIFICATE.c.issued_at)
+    statement = select(CERTIFICATE.c.agent_id).where(*in_force).group_by(CERTIFICATE.c.agent_id)
+    older = statement.having(newest < since).order_by(CERTIFICATE.c.agent_id)
+    return list((await conn.execute(older)).scalars())

@@ -80,6 +80,10 @@ class Enrolments(Transactions):
 
         return await self._write(revoke, "revoke")
 
+    async def find_not_renewed(self, since: datetime) -> list[str]:
+        """Agents that have a certificate in force, and got none at this time or later; by id."""
+        return await self._read(lambda conn: certificates.find_not_renewed(conn, since, self._clock.now()))
+
     async def revoked_serials(self) -> frozenset[str]:
         """Of certificates that have not ended."""
         return await self._read(lambda conn: certificates.read_revoked(conn, self._clock.now()))

@@ -1,5 +1,6 @@
 """What is kept and what goes: the rule by itself over long random histories, and done on a real root."""
 
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
@@ -313,7 +314,10 @@ def test_a_tree_is_measured_in_blocks_and_a_file_of_two_names_once(tmp_path: Pat
     assert tree_bytes(tmp_path) == alone
 
 
-@pytest.mark.parametrize("seed", range(3))
+SEEDS = range(30 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_happened_a_host_can_always_go_back(tmp_path: Path, seed: int) -> None:
     """Deployments good and bad, rollbacks, pins, cancels and crashes, in a random order."""
     dice, host = random.Random(seed), Host(tmp_path)

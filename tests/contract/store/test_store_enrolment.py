@@ -214,3 +214,19 @@ async def test_no_session_is_opened_by_a_certificate_that_does_not_count(ledger:
             await host.greet()
         assert refused.value.code is code
     assert await ledger.rows(AGENT) == before
+
+
+async def test_agents_that_have_not_renewed_since_a_time_are_told(ledger: Ledger) -> None:
+    given = {}
+    for name in ("web-1", "web-2", "web-3"):
+        await make_token(ledger, name, host=name)
+        given[name] = await join(ledger, name, key=name, secret=name)
+    ledger.clock.advance(60)
+    since = ledger.clock.now()
+    await ledger.store.renew_certificate(
+        given["web-3"].serial, "web-3", Applicant("", "web-3"), term(ledger), address=""
+    )
+    await ledger.store.revoke_agent("web-2", "", actor=ADMIN)
+    assert await ledger.store.find_not_renewed(since) == ["web-1"]
+    ledger.clock.advance(31 * 86_400)
+    assert await ledger.store.find_not_renewed(since) == []

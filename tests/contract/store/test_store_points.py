@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from controller.core.task import fail
-from controller.store import Batch, open_store
+from controller.store import Batch, Store
 from controller.store.access_tables import AUDIT
 from controller.store.tables import AGENT, EVENT, HISTORY, INSTANCE, OPERATION, SOURCE, TASK
 from releasehand.model import FailureCode, RetryFailedParams
 from shared.attempt import Outcome
+from tests.fakes.databases import Kept
 from tests.fakes.keys import KEYRING
 from tests.fakes.ledger import ACTOR, FULL, Ledger, ended, listed
 
@@ -113,7 +114,7 @@ async def snapshot(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("write", WRITES)
-async def test_a_write_that_is_ended_leaves_nothing_or_all(ledger: Ledger, write: str) -> None:
+async def test_a_write_that_is_ended_leaves_nothing_or_all(ledger: Ledger, kept: Kept, write: str) -> None:
     name, do = WRITES[write]
     await prepare(ledger)
     armed: list[str] = []
@@ -123,8 +124,7 @@ async def test_a_write_that_is_ended_leaves_nothing_or_all(ledger: Ledger, write
             armed.clear()
             raise EndedError
 
-    store = await open_store(ledger.url, ledger.clock, KEYRING, checkpoint=checkpoint)
-    mortal = replace(ledger, store=store)
+    mortal = replace(ledger, store=Store(kept.database, ledger.clock, KEYRING, checkpoint))
     started = await snapshot(ledger)
     try:
         for side in ("begun", "written"):
@@ -137,5 +137,4 @@ async def test_a_write_that_is_ended_leaves_nothing_or_all(ledger: Ledger, write
             await do(mortal)
         assert await snapshot(ledger) != started
     finally:
-        await store.close()
         del _HOSTS[ledger.url]
