@@ -5,7 +5,7 @@ are fakes.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from agent.runner import Tools
 from agent.service import ServiceManager, UnwatchedService
 from agent.switch import InstallRoot
 from agent.verify import VerificationPolicy
-from releasehand.model.status import OperationKind
+from releasehand.model.status import OperationKind, Phase
+from shared.attempt import TERMINAL, TRANSITIONS
 from shared.frames import Execute, Move, Ref
 from tests.fakes.archives import file, tgz
 from tests.fakes.clock import FakeClock
@@ -173,3 +174,19 @@ class Host:
         """What is on the disk beside complete releases: nothing, when no attempt is at work."""
         packages = [path.name for path in self.directory.glob("package-*")]
         return packages + [path.name for path in (self.root / ".staging").iterdir()]
+
+
+def assert_lawful(moves: Sequence[Move]) -> None:
+    """Every reported move is in the table, follows the one before it, and the numbers have no gap."""
+    assert [move.n for move in moves] == list(range(1, len(moves) + 1))
+    at: dict[tuple[int, int], Phase] = {}
+    for move in moves:
+        key = (move.generation, move.attempt)
+        if move.left is None:
+            assert key not in at
+            assert move.entered is Phase.QUEUED
+        else:
+            assert at.get(key, Phase.QUEUED) is move.left  # one refused at once was never reported queued
+            assert TRANSITIONS[move.left, move.outcome] is move.entered
+        at[key] = move.entered
+        assert (move.end is not None) == (move.entered in TERMINAL)

@@ -1,7 +1,6 @@
 """The whole controller with simulated agents over WebSocket and TLS: what becomes of operations."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,24 +23,6 @@ from tests.fakes.agent import FakeAgent, Script
 from tests.fakes.clock import FakeClock
 from tests.fakes.controller import RunningController, running_controller
 from tests.fakes.ledger import deployment
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """It stands still: what happens without its being moved needs no timer."""
-    return FakeClock()
-
-
-@pytest.fixture
-async def controller(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningController]:
-    async with running_controller(tmp_path, clock) as controller:
-        yield controller
-
-
-@pytest.fixture
-async def client(controller: RunningController) -> AsyncIterator[Client]:
-    async with controller.client() as client:
-        yield client
 
 
 async def finish(client: Client, deploy_id: str) -> DeployStatus:

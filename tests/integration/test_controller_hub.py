@@ -1,7 +1,7 @@
 """The agents' port: who is let in, which link counts, and who is cut off."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -22,23 +22,6 @@ from tests.fakes.agent import FakeAgent, Script
 from tests.fakes.clock import FakeClock
 from tests.fakes.controller import API_TOKEN, RunningController, running_controller
 from tests.fakes.ledger import deployment
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def controller(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningController]:
-    async with running_controller(tmp_path, clock) as controller:
-        yield controller
-
-
-@pytest.fixture
-async def client(controller: RunningController) -> AsyncIterator[Client]:
-    async with controller.client() as client:
-        yield client
 
 
 async def call(
