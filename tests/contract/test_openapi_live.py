@@ -31,7 +31,7 @@ GO_TYPES: Final[dict[str, dict[str, Any]]] = {
     "float64": {"type": "number"},
     "time.Time": {"type": "string", "format": "date-time"},
 }
-EXAMPLES: Final = 300 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 3
+EXAMPLES: Final = 300 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 10
 """Of each operation, beside those of the document and those at the edges of its schemas."""
 CONFIG: Final = """
 [generation]
