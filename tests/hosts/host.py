@@ -91,6 +91,15 @@ class Host:
         self.lab.run(["kill", "-9", self.pid])
         self.runner.wait(20)
 
+    def let_go(self) -> None:
+        """End what runs for it; safe to repeat."""
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.wait()
+        if self.runner is not None and self.runner.poll() is None:
+            self.lab.try_run(["kill", "-9", self.pid])
+            self.runner.wait(20)
+
     @property
     def pid(self) -> str:
         """Its first process, as the lab numbers it."""

@@ -108,6 +108,7 @@ class Lab:
                     ]
                 )
             for host in self.hosts.values():
+                stack.callback(host.let_go)
                 host.boot()
             self._stack = stack.pop_all()
         return self

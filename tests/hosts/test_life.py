@@ -9,6 +9,8 @@ import pytest
 from .host import Host, wait_for
 from .world import SICK, World
 
+pytestmark = pytest.mark.timeout(900)  # installing on four hosts counts for the first test
+
 PHASES = ("downloading", "verifying", "unpacking", "staged", "activating", "checking")
 
 

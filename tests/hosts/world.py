@@ -163,7 +163,7 @@ class World:
         )
         try:
             instances = json.loads(ran.output)["data"]["instances"]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):  # unknown as yet
             return False
         return any(
             one["instance_id"] == f"web-{host.name}" and one.get("status_reason") != "agent_offline"
