@@ -5,11 +5,6 @@ from tests.contract.store.test_store_enrolment import (
     test_no_session_is_opened_by_a_certificate_that_does_not_count as test_s9_a_revoked_serial_is_refused,
 )
 from tests.integration.test_controller_hub import (
-    client,
-    clock,
-    controller,
-)
-from tests.integration.test_controller_hub import (
     test_a_certificate_lets_in_its_own_agent_only as test_s9_another_agents_certificate,
 )
 from tests.integration.test_controller_hub import (
@@ -35,9 +30,6 @@ from tests.integration.test_link_certificates import (
 )
 
 __all__ = [
-    "client",
-    "clock",
-    "controller",
     "test_s9_a_client_without_the_authority",
     "test_s9_a_revoked_serial_is_refused",
     "test_s9_a_servers_certificate",
