@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults faults-agent powercut dist bench-api bench-idle bench-install bench-memory run docs lock clean
+.PHONY: help demo test check faults faults-agent powercut test-hosts dist bench-api bench-idle bench-install bench-memory run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -32,6 +32,9 @@ faults-agent: $(ready)  ## break every system call by which the agent changes fi
 
 powercut: $(ready)  ## cut the power of hosts and of the controller's database (root)
 	@$(python) -m tests.powercut
+
+test-hosts: dist  ## the Debian package on hosts with a real systemd, booted on this machine (root, 5 min)
+	@$(python) -m pytest tests/hosts
 
 dist: $(ready)  ## build the wheels and, on Debian, the .deb
 	@scripts/dist.sh
