@@ -27,6 +27,7 @@ from shared.frames import (
     Kept,
     Move,
     Ref,
+    Refuse,
     Welcome,
     decode_from_controller,
     encode,
@@ -74,6 +75,10 @@ def release(service: str, version: str) -> Active:
     return Active(release=f"{version}-{sha256[:12]}", version=version, sha256=sha256)
 
 
+class RefusedError(Exception):
+    """The controller takes no link; the text is its code."""
+
+
 class SimulatedAgent:
     """Links up inside `linked`; `courses` says by version how attempts go, any other one goes well."""
 
@@ -95,6 +100,8 @@ class SimulatedAgent:
         async with connect(hub, ssl=tls, ping_interval=None, proxy=None, close_timeout=2) as socket:
             await socket.send(encode(self._hello()))
             welcome = decode_from_controller(await socket.recv())
+            if isinstance(welcome, Refuse):
+                raise RefusedError(welcome.code)
             assert isinstance(welcome, Welcome), welcome
             self._acked = welcome.acked
             self._session = Session(

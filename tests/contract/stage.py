@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosedOK
 from controller.app import Addresses, run_controller
 from controller.config import ApiSection, ControllerConfig, HubSection, PkiSection
 from shared.clock import SystemClock
-from tests.contract.simulated import Copy, SimulatedAgent
+from tests.contract.simulated import Copy, RefusedError, SimulatedAgent
 from tests.fakes.certificates import context_of, enrol
 
 TOKEN: Final = "a-token-of-the-scheduler"
@@ -103,6 +103,10 @@ class Stage:
                         await gone.wait()
                 except* ConnectionClosedOK:
                     pass  # it is to say hello again: an instance was moved
+                except* RefusedError:
+                    if not ready.is_set():
+                        raise
+                    gone.set()  # a test shut it out
 
         task = self.loop.create_task(hold())
         self._links[agent_id] = (gone, task)

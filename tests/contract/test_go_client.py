@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from releasehand.model import FailureCode, Phase
+from shared.sealing import Keyring, read_key
 from tests.contract.go import ZERO_TIME, DecodeError, decode, marshal, unmarshal
 from tests.contract.simulated import Copy, Course
 from tests.contract.spec import (
@@ -139,8 +140,12 @@ def test_every_function_takes_every_zero_value(stage: Stage) -> None:
     [rollback_id] = answers["RollbackInstance"]["rollback_id"]
     stage.call("GET", f"/v1/rollback/{rollback_id}?wait=20s")
     assert go.call("GetRollbackStatus", rollback_id=rollback_id)["status"] == ["completed"]
-    [sent] = stage.query("SELECT package_url FROM task WHERE operation_id = 'deploy-1'")
-    assert sent == (f"{ORIGIN}/v2.tar.gz?a=1&b=2",)
+    [[url, query]] = stage.query(
+        "SELECT package_url, sealed FROM task JOIN url_query ON task.url_query = url_query.id"
+        " WHERE operation_id = 'deploy-1'"
+    )
+    assert url == f"{ORIGIN}/v2.tar.gz"
+    assert Keyring(read_key(stage.folder / "secrets.key")).unseal(query, url) == "a=1&b=2"
 
 
 def test_a_pending_instance_has_go_s_zero_time(stage: Stage) -> None:

@@ -135,7 +135,7 @@ async def test_a_controller_that_beats_is_kept(hub: FakeHub, tmp_path: Path) -> 
         ('{"type": "heartbeat", "v": 99}', "cannot understand the peer"),
         (
             Refuse(code="replaced", reason="a newer\x1b[31m session of this agent").model_dump_json(),
-            "the controller refused the link: a newer\\x1b[31m session of this agent (replaced)",
+            "the controller refused this agent: a newer\\x1b[31m session of this agent (replaced)",
         ),
     ],
 )

@@ -106,7 +106,7 @@ async def test_lists_are_asked_for_with_their_filters(bench: Bench) -> None:
     single = OperationFilter(rollback_type=RollbackType.BATCH)
     assert bench.newest() == ("list_rollbacks", single, page)
     await client.list_services(name="We", limit=7, offset=3)
-    assert bench.newest() == ("list_services", "We", page)
+    assert bench.newest() == ("list_services", "We", page, frozenset())
     await client.list_instances(service="web", agent_id="h", status=InstanceStatus.ERROR, version="v1+a")
     whole = InstanceFilter("web", "h", InstanceStatus.ERROR, "v1+a")
     assert bench.newest() == ("list_instances", whole, Page())
