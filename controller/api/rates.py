@@ -1,12 +1,11 @@
 """How often each caller may call, and each address that shows no token or one that is not good."""
 
-import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from controller.core.allowance import Allowance
+from controller.core.allowance import Allowance, peer_group
 from releasehand.model import ErrorType
 from shared.clock import Clock
 
@@ -14,8 +13,6 @@ from .errors import ApiError
 
 MAX_REMEMBERED: Final = 10_000
 """Callers or addresses; the one not heard for longest is forgotten, with what it has used."""
-IPV6_PREFIX: Final = 64
-"""What one customer of a network has: whoever has one such address has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +26,6 @@ class RateLimits:
 DEFAULT_LIMITS: Final = RateLimits()
 FAILURE_LIMITS: Final = RateLimits(per_s=1.0, burst=10)
 """Of one address, for tokens that are not good: guessing is slow."""
-
-
-def peer_group(address: str) -> str:
-    """What is counted as one: an IPv4 address, or the network of an IPv6 one."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
 
 
 class Rates:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NoReturn, Protocol
 
+from controller.core.allowance import peer_group
 from controller.core.audit import Actor, AuditEntry
 from controller.core.refusals import StoreUnavailableError
 from controller.rounds import repeat
 from releasehand.model import ActorKind, AuditAction, AuditOutcome, ErrorType
 from shared.clock import Clock
 from shared.logs import get_log
-
-from .rates import peer_group
 
 WRITE_EVERY_S: Final = 5.0
 ONCE_EACH: Final = timedelta(minutes=1)

@@ -1,5 +1,24 @@
 """How much somebody may ask for: so much per second for long, more at once now and then (a token bucket)."""
 
+import ipaddress
+from typing import Final
+
+IPV6_PREFIX: Final = 64
+"""What one customer of a network has: whoever has one such address has all of them."""
+
+
+def peer_group(address: str) -> str:
+    """What is counted as one: an IPv4 address, or the network of an IPv6 one."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
+
 
 class Allowance:
     """For one caller or one link. Times are seconds of a monotonic clock."""

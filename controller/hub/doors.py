@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from controller.core.allowance import Allowance
+from controller.core.allowance import Allowance, peer_group
 from controller.core.enrolment import EnrolmentCode, EnrolmentRefusedError
 from controller.core.refusals import StoreUnavailableError
 from shared.clock import Clock
@@ -113,10 +113,11 @@ class Doors:
         return Refuse(code=code, reason=reason[:4_000])
 
     def _allowance(self, address: str) -> Allowance:
-        found = self._allowances.pop(address, None)
+        group = peer_group(address)
+        found = self._allowances.pop(group, None)
         if found is None:
             found = Allowance(CALLS_PER_S, CALL_BURST, self._clock.monotonic())
-        self._allowances[address] = found
+        self._allowances[group] = found
         if len(self._allowances) > MAX_ADDRESSES:
             self._allowances.popitem(last=False)
         return found

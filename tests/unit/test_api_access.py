@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from controller.api.rates import peer_group
 from controller.api.uses import MAX_ADDRESSES, Uses
+from controller.core.allowance import peer_group
 from controller.core.refusals import StoreUnavailableError
 from releasehand.model import AuditAction, AuditOutcome, ErrorType, OperationKind, Scope
 from shared.clock import SystemClock

@@ -1,0 +1,41 @@
+"""Paths that are open to everybody: how often one stranger may come."""
+
+import http
+
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from controller.hub.doors import CALL_BURST, Doors
+from shared.enrolment import AUTHORITY_PATH, Join, Joined, RenewExpired
+from tests.fakes.clock import FakeClock
+
+
+class NobodyJoins:
+    """A registrar of whom nothing but the authorities is asked."""
+
+    trusted = b"-----BEGIN CERTIFICATE-----\n"
+
+    async def join(self, asked: Join, *, address: str) -> Joined:
+        raise AssertionError(asked)
+
+    async def renew_expired(self, asked: RenewExpired, *, address: str) -> Joined:
+        raise AssertionError(asked)
+
+
+async def test_a_network_of_one_customer_counts_as_one_stranger() -> None:
+    """Whoever has one IPv6 address has 2**64: as many allowances would be none."""
+    doors = Doors(NobodyJoins(), FakeClock())
+
+    def come(address: str) -> http.HTTPStatus:
+        connection: ServerConnection = ServerConnection(ServerProtocol(), server=None)  # type: ignore[arg-type]
+        answer = doors.admit(connection, Request(AUTHORITY_PATH, Headers()), address)
+        assert isinstance(answer, Response)
+        return http.HTTPStatus(answer.status_code)
+
+    let_in = [come(f"2001:db8::{number:x}") for number in range(CALL_BURST)]
+    assert set(let_in) == {http.HTTPStatus.OK}
+    assert come("2001:db8::ffff") is http.HTTPStatus.SERVICE_UNAVAILABLE
+    assert come("2001:db8:0:1::1") is http.HTTPStatus.OK
+    assert come("::ffff:192.0.2.7") is http.HTTPStatus.OK
