@@ -11,12 +11,12 @@ from pathlib import Path
 
 from agent.enrolment import RefusedError, ask, fetch_authorities
 from agent.identity import Expected, IdentityError, Membership, NotJoinedError, read_membership
-from agent.keys import find_authority, fingerprint, make_key, make_request
+from agent.keys import describe_authority, find_authority, make_key, make_request
 from shared.enrolment import JOIN_PATH, Join
 from shared.errors import ReleasehandError
 from shared.files import place_file
 from shared.identity_folder import IdentityFolder
-from shared.join_token import JoinToken
+from shared.join_token import JoinToken, show_key_hash
 from shared.tls import authority_context
 
 
@@ -55,9 +55,10 @@ async def join(state_dir: Path, wish: Wish) -> Outcome:
     authority = find_authority(shown, wish.token)
     if not authority:
         raise JoinError(
-            f"cannot join at {wish.url}: the controller there is not the one that made this join token (it"
-            f" shows an authority with SHA-256 {fingerprint(shown)[:16]}…), or somebody answers in its place;"
-            " the token was not sent. Compare with `releasehand-controller pki show`"
+            f"cannot join at {wish.url}: the controller there is not the one that made this join token, or"
+            f" somebody answers in its place: the token is for {show_key_hash(wish.token.authority_sha256)},"
+            f" and it shows {describe_authority(shown)}. The token was not sent. Compare with"
+            " `releasehand-controller pki show`"
         )
     key = await asyncio.to_thread(_keep_key, folder)
     question = Join(secret=wish.token.secret_text, csr=make_request(key), agent_id=wish.agent_id)

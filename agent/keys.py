@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.join_token import JoinToken
+from shared.join_token import JoinToken, show_key_hash
 
 _PEM: Final = serialization.Encoding.PEM
 
@@ -38,14 +38,22 @@ def find_authority(pem: bytes, token: JoinToken) -> str:
     except ValueError:
         return ""
     for one in certificates:
-        spki = one.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        if token.names(spki):
+        if token.names(_public_key(one)):
             return one.public_bytes(_PEM).decode()
     return ""
 
 
-def fingerprint(pem: bytes) -> str:
-    """SHA-256 of what a controller showed, for people to compare; hexadecimal."""
-    return hashlib.sha256(pem).hexdigest()
+def describe_authority(pem: bytes) -> str:
+    """What a controller showed, for people to compare with `releasehand-controller pki show`."""
+    try:
+        first = x509.load_pem_x509_certificates(pem)[0]
+    except ValueError:
+        return "nothing that is a certificate"
+    return f"key hash {show_key_hash(hashlib.sha256(_public_key(first)).digest())}"
+
+
+def _public_key(certificate: x509.Certificate) -> bytes:
+    """SubjectPublicKeyInfo, DER."""
+    return certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

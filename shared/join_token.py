@@ -35,7 +35,7 @@ class JoinToken:
     @property
     def text(self) -> str:
         """As it is shown to people, once."""
-        return f"{PREFIX}.{_encode(self.authority_sha256)}.{self.secret_text}"
+        return f"{PREFIX}.{show_key_hash(self.authority_sha256)}.{self.secret_text}"
 
     @property
     def secret_text(self) -> str:
@@ -62,6 +62,11 @@ def parse_join_token(text: str) -> JoinToken:
     if token.text != text:  # the last digit of either part has bits to spare: one token has one spelling
         raise BadJoinTokenError("a character of it is wrong")
     return token
+
+
+def show_key_hash(authority_sha256: bytes) -> str:
+    """As tokens carry it and `pki show` tells it: base64url without padding."""
+    return _encode(authority_sha256)
 
 
 def hash_secret(secret_text: str) -> str:

@@ -212,8 +212,10 @@ async def test_the_secret_is_not_sent_to_a_controller_with_another_authority(
 ) -> None:
     token = await make_token(controller, host="web-1")
     async with impostor() as (url, heard):
-        with pytest.raises(JoinError, match="was not sent"):
+        with pytest.raises(JoinError, match="was not sent") as refused:
             await join(controller.folder / "web", Wish(url, token))
+    own = await asyncio.to_thread(open_authority, controller.folder / "pki", SystemClock().now())
+    assert f"the token is for {own.key_hash}" in str(refused.value), "as `pki show` has it"
     assert [line.partition(" ")[0] for line in heard] == ["/ca.pem"]
     assert not any(token.secret_text in line for line in heard)
     assert not IdentityFolder(controller.folder / "web").pending_key_file.exists()
