@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.agent_commands import agent_app, join_token_app
+from controller.desk_command import ConfigFile, fail
 from controller.token_commands import token_app
-from releasehand.shown import escape_controls
 
 if TYPE_CHECKING:
     from controller.pki import Authority
@@ -29,11 +29,8 @@ pki_app = typer.Typer(
 )
 app.add_typer(pki_app, name="pki")
 app.add_typer(token_app, name="token")
-
 app.add_typer(join_token_app, name="join-token")
 app.add_typer(agent_app, name="agent")
-
-ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
 
 
 @app.command()
@@ -54,9 +51,9 @@ def serve(config: ConfigFile) -> None:
         configure_logs(settings.log_format, program="releasehand-controller")
         asyncio.run(serve_until_told(settings))
     except ConfigError as exc:
-        _fail(str(exc), 2)
+        fail(str(exc), 2, keep="\n")
     except (StoreUnavailableError, AuthorityError, KeyFileError, OSError) as exc:
-        _fail(f"cannot start: {exc}", 1)
+        fail(f"cannot start: {exc}", 1)
 
 
 @config_app.command()
@@ -68,7 +65,7 @@ def check(config: ConfigFile) -> None:
     try:
         settings = load_config(config, os.environ)
     except ConfigError as exc:
-        _fail(str(exc), 2)
+        fail(str(exc), 2, keep="\n")
     for risk in find_risks(settings):
         typer.echo(f"warning: {risk}")
     typer.echo(f"{config}: good")
@@ -107,9 +104,9 @@ def rotate_pki(
     try:
         typer.echo(asyncio.run(rotate(load_config(config, os.environ), finish=finish, force=force)))
     except ConfigError as exc:
-        _fail(str(exc), 2)
+        fail(str(exc), 2, keep="\n")
     except (ReleasehandError, OSError) as exc:
-        _fail(str(exc), 1)
+        fail(str(exc), 1)
 
 
 def _show_authority(config: Path, take: Callable[[Path, datetime], "Authority"]) -> None:
@@ -122,14 +119,16 @@ def _show_authority(config: Path, take: Callable[[Path, datetime], "Authority"])
         settings = load_config(config, os.environ)
         authority = take(settings.pki.directory, SystemClock().now())
     except ConfigError as exc:
-        _fail(str(exc), 2)
+        fail(str(exc), 2, keep="\n")
     except AuthorityError as exc:
-        _fail(str(exc), 1)
+        fail(str(exc), 1)
     certificate = authority.certificate
     typer.echo(f"folder     {settings.pki.directory}")
     typer.echo(f"name       {certificate.subject.rfc4514_string()}")
     typer.echo(f"key hash   {authority.key_hash}")
-    typer.echo(f"good until {certificate.not_valid_after_utc.isoformat()}")
+    typer.echo(f"good until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+    for other in authority.other_key_hashes:
+        typer.echo(f"beside it  {other}, until pki rotate --finish")
 
 
 @app.command("try")
@@ -147,7 +146,7 @@ def try_(
     try:
         asyncio.run(try_out(api_port, hub_port))
     except OSError as exc:
-        _fail(f"cannot start: {exc}; try --api-port 0 --hub-port 0", 1)
+        fail(f"cannot start: {exc}; try --api-port 0 --hub-port 0", 1)
 
 
 @app.command()
@@ -156,11 +155,6 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(installed("releasehand-daemons"))
-
-
-def _fail(text: str, status: int) -> NoReturn:
-    typer.echo(escape_controls(text, keep="\n"), err=True)
-    raise typer.Exit(status)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.desk_command import ConfigFile, parse_ttl, run_at_desk
+from controller.desk_command import ConfigFile, bad_parameter, parse_ttl, run_at_desk
 
 if TYPE_CHECKING:
     from controller.administration import Desk
@@ -33,9 +33,7 @@ def create(
     try:
         params = JoinTokenParams(host=host, max_uses=max_uses, ttl=parse_ttl(ttl))
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part).replace("_", "-") for part in first["loc"])
-        raise typer.BadParameter(f"{where}: {first['msg']}" if where else first["msg"]) from exc
+        raise bad_parameter(exc) from exc
 
     async def work(settings: "ControllerConfig", desk: "Desk") -> None:
         invitations = await asyncio.to_thread(make_invitations, settings, desk.store, desk.now)

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from releasehand.shown import escape_controls
+
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from controller.administration import Desk
     from controller.config import ControllerConfig
 
@@ -41,11 +45,21 @@ def run_at_desk(config: Path, work: "Callable[[ControllerConfig, Desk], Awaitabl
     try:
         asyncio.run(run())
     except ConfigError as exc:
-        _fail(str(exc), 2)
+        fail(str(exc), 2, keep="\n")
     except (ReleasehandError, OSError) as exc:
-        _fail(str(exc), 1)
+        fail(str(exc), 1)
 
 
-def _fail(text: str, status: int) -> NoReturn:
-    typer.echo(text, err=True)
+def bad_parameter(problem: "ValidationError") -> typer.BadParameter:
+    """The first thing that is wrong with what was typed."""
+    first = problem.errors()[0]
+    where = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
+    said = first["msg"].removeprefix("Value error, ")
+    return typer.BadParameter(f"{where}: {said}" if where else said)
+
+
+def fail(text: str, status: int, *, keep: str = "") -> NoReturn:
+    """End the command and say why. No code of what was typed reaches the terminal; characters in `keep` stay
+    as they are."""
+    typer.echo(escape_controls(text, keep=keep), err=True)
     raise typer.Exit(status)

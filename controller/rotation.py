@@ -27,7 +27,8 @@ async def rotate(config: ControllerConfig, *, finish: bool, force: bool) -> str:
                 names = ", ".join(behind[:SHOWN]) + (" …" if len(behind) > SHOWN else "")
                 raise AuthorityError(
                     f"cannot finish: {len(behind)} agent(s) have not renewed since it was begun: {names};"
-                    " wait until they have connected, revoke them, or shut them out with --force"
+                    " they do so within five minutes of connecting; else revoke them, or shut them out with"
+                    " --force"
                 )
         step = finish_rotation if finish else begin_rotation
         authority = await asyncio.to_thread(step, directory, desk.now)
@@ -38,6 +39,6 @@ async def rotate(config: ControllerConfig, *, finish: bool, force: bool) -> str:
     if finish:
         return f"the authority is now {authority.key_hash} alone: restart the controller"
     return (
-        f"authority {authority.key_hash} signs beside the old one: restart the controller, wait until every"
-        " agent has connected, then: pki rotate --finish"
+        f"authority {authority.key_hash} signs beside the old one: restart the controller; agents get a"
+        " certificate of it within five minutes of connecting; then: pki rotate --finish"
     )

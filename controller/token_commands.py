@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from controller.desk_command import ConfigFile, parse_ttl, run_at_desk
+from controller.desk_command import ConfigFile, bad_parameter, parse_ttl, run_at_desk
 
 if TYPE_CHECKING:
     from controller.administration import Desk
@@ -43,9 +43,7 @@ def create(
     try:
         params = CreateTokenParams.model_validate(wish)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(f"{first['loc'][0]}: {said}") from exc
+        raise bad_parameter(exc) from exc
 
     async def work(settings: "ControllerConfig", desk: "Desk") -> None:
         if name in settings.api.tokens or name in settings.api.token_files:

@@ -13,6 +13,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from shared.errors import ReleasehandError
@@ -59,8 +60,13 @@ class Authority:
         carries, so that a host knows the authority before it trusts anything."""
         return hash_key(self.key.public_key())
 
+    @property
+    def other_key_hashes(self) -> list[str]:
+        """The same of those that count beside this one."""
+        return [hash_key(one.public_key()) for one in self.others]
 
-def hash_key(key: ec.EllipticCurvePublicKey) -> str:
+
+def hash_key(key: CertificatePublicKeyTypes) -> str:
     """SHA-256 of SubjectPublicKeyInfo (RFC 5280, 4.1.2.7), base64url without padding."""
     encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return base64.urlsafe_b64encode(hashlib.sha256(encoded).digest()).rstrip(b"=").decode()
@@ -134,6 +140,11 @@ def _make_folder(directory: Path) -> None:
 def _read_certificates(file: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(file.read_bytes())
+    except FileNotFoundError as exc:
+        raise AuthorityError(
+            f"cannot read {file}: there is no authority yet; the controller's first start makes it, or"
+            " `releasehand-controller pki init`"
+        ) from exc
     except OSError as exc:
         raise AuthorityError(f"cannot read {file}: {exc.strerror or exc}") from exc
     except ValueError as exc:

@@ -87,3 +87,26 @@ def test_what_cannot_be_done_is_told_in_words(
     done = token(config, command, *words)
     assert done.exit_code == code
     assert said in " ".join(done.output.replace("│", " ").split())
+
+
+def test_what_was_typed_reaches_no_terminal_as_codes(config: Path) -> None:
+    refused = [
+        CliRunner().invoke(app, [*words, "no\x1b[31m\nbody", "--config", str(config)], color=True)
+        for words in (("token", "revoke"), ("join-token", "revoke"), ("agent", "revoke"))
+    ]
+    assert [run.exit_code for run in refused] == [1, 1, 1]
+    assert [run.stderr.count("\n") for run in refused] == [1, 1, 1]
+    assert not any("\x1b" in run.stderr for run in refused)
+
+
+def test_what_cannot_be_is_said_without_the_words_of_a_library(config: Path) -> None:
+    made = [
+        CliRunner().invoke(app, [*words, "--config", str(config)])
+        for words in (
+            ("join-token", "create", "--host", "web 1"),
+            ("join-token", "create", "--host", "web-1", "--max-uses", "2"),
+            ("token", "create", "a b", "--scope", "deploy:read"),
+        )
+    ]
+    assert [run.exit_code for run in made] == [2, 2, 2]
+    assert not any("Value error" in run.stderr for run in made)

@@ -250,7 +250,7 @@ def test_the_command_makes_and_shows_the_authority(tmp_path: Path) -> None:
     )
     run = CliRunner().invoke
     none = run(app, ["pki", "show", "--config", str(file)])
-    assert (none.exit_code, "cannot read" in none.stderr) == (1, True)
+    assert (none.exit_code, "cannot read" in none.stderr, "pki init" in none.stderr) == (1, True, True)
     made = run(app, ["pki", "init", "--config", str(file)])
     assert made.exit_code == 0, made.output
     authority = read_authority(

@@ -7,7 +7,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from typer.testing import CliRunner
 
+from controller.__main__ import app
 from controller.core.enrolment import Certificate
 from controller.pki import (
     Authority,
@@ -25,6 +27,7 @@ from controller.pki import (
     read_link_certificate,
 )
 from controller.pki.rotation import NEW_KEY_NAME, OLD_KEY_NAME
+from shared.clock import SystemClock
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -122,3 +125,19 @@ def test_a_document_that_is_no_agents_certificate_is_refused(tmp_path: Path, wha
     }[what]
     with pytest.raises(BadRequestError):
         read_expired(pem, authority.trusted)
+
+
+def test_the_commands_tell_that_two_authorities_count_and_what_to_wait_for(tmp_path: Path) -> None:
+    file, run = tmp_path / "controller.toml", CliRunner().invoke
+    file.write_text(
+        f'database = "sqlite:///{tmp_path}/controller.db"\n[hub]\nhost = "127.0.0.1"\n[pki]\n'
+        f'directory = "{tmp_path}/pki"\n'
+    )
+    old = open_authority(tmp_path / "pki", SystemClock().now())
+    begun = run(app, ["pki", "rotate", "--config", str(file)])
+    assert (begun.exit_code, "five minutes" in begun.stdout) == (0, True), begun.output
+    shown = run(app, ["pki", "show", "--config", str(file)]).stdout
+    assert f"beside it  {old.key_hash}" in shown
+    assert f"key hash   {old.key_hash}" not in shown
+    assert run(app, ["pki", "rotate", "--finish", "--config", str(file)]).exit_code == 0
+    assert old.key_hash not in run(app, ["pki", "show", "--config", str(file)]).stdout
