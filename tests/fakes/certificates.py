@@ -1,13 +1,16 @@
 """Identities for tests: agents that a controller knows, and an authority for hubs that are no controllers."""
 
+import asyncio
 import atexit
 import functools
 import shutil
 import ssl
 import tempfile
+import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +29,7 @@ from shared.tls import link_context
 from tests.fakes.keys import KEYRING
 
 MONTH = timedelta(days=30)
+_MIGRATING = threading.Lock()
 
 
 async def enrol(
@@ -40,9 +44,9 @@ async def enrol(
     """Have agents join the controller of this database and this authority, by the host's own clock. `new`:
     the controller has not run yet."""
     clock = SystemClock()
-    connection = Database(database)
     if new:
-        await migrate(connection)
+        await asyncio.to_thread(_migrate, database)
+    connection = Database(database)
     store = Store(connection, clock, KEYRING)
     try:
         authority = open_authority(pki, clock.now())
@@ -50,6 +54,22 @@ async def enrol(
         await enrol_here(store, authority, state_dirs, url=url, life=life, actor=actor)
     finally:
         await store.close()
+
+
+def _migrate(url: str) -> None:
+    """Worlds are made side by side, but migrations run one at a time in a process: Alembic's are global."""
+
+    async def upgrade() -> None:
+        database = Database(url)
+        try:
+            await migrate(database)
+        finally:
+            await database.close()
+
+    if (path := urlsplit(url).path[1:]).startswith("/"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with _MIGRATING:
+        asyncio.run(upgrade())
 
 
 def context_of(state_dir: Path) -> ssl.SSLContext:

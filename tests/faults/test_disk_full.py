@@ -1,6 +1,7 @@
 """Disks that are full: the old version serves, the failure has its name, and space alone mends it."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,12 +22,15 @@ WEIGHT_BYTES: Final = 1 << 20  # of the package; it does not compress
 
 @contextmanager
 def small_disk(path: Path) -> Iterator[None]:
-    """A file system of its own at `path`, with SIZE_BYTES of room. Skips the test where none can be made."""
+    """A file system of its own at `path`, with SIZE_BYTES of room and what was there. Skips the test where
+    none can be made."""
     path.mkdir(parents=True, exist_ok=True)
+    copy = shutil.copytree(path, path.with_name(f"{path.name}-before"))
     argv = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES},mode=755", "none", str(path)]
     made = subprocess.run(argv, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    shutil.copytree(copy, path, dirs_exist_ok=True)
     try:
         yield
     finally:
