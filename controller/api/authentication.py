@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
 from controller.core.token import EVERYTHING, Grant, KnownToken, digest_of, is_damaged
@@ -26,11 +27,12 @@ class TokenStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what they may do. `token_id` is "" for a token of the configuration."""
+    """Who calls, what they may do, and until when. `token_id` is "" for a token of the configuration."""
 
     name: str
     grant: Grant
     token_id: str = ""
+    ends_at: datetime | None = None
 
 
 NOBODY: Final = Caller("", Grant(frozenset()))
@@ -77,7 +79,7 @@ class Callers:
         """Who shows a token that was good once has had it, and may be told what became of it."""
         match known.status(self._clock.now()):
             case TokenStatus.IN_FORCE:
-                return Caller(known.name, known.grant, known.token_id)
+                return Caller(known.name, known.grant, known.token_id, known.expires_at)
             case TokenStatus.EXPIRED:
                 at = format_time(known.expires_at) if known.expires_at else ""
                 raise unauthenticated(f"token '{known.name}' expired at {at}; ask for a new one")

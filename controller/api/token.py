@@ -1,5 +1,6 @@
 """Tokens of the API's callers: made, listed and revoked by those who may."""
 
+from datetime import datetime, timedelta
 from typing import Final
 
 from controller.core.refusals import ForbiddenError
@@ -12,6 +13,7 @@ from releasehand.model import (
     Scope,
     Token,
     TokenList,
+    format_time,
 )
 
 from .list_query import TokensQuery
@@ -22,18 +24,27 @@ from .routing import NO_BODY, AnyRoute, Call, Route
 async def create_token(call: Call[CreateTokenParams, Query]) -> NewToken:
     """Make a token. Its secret is in this answer and nowhere else: only a digest of it is kept.
 
-    Nobody gives more than they have: each scope must be one of the caller's, and a caller that is limited to
-    some services gives no more than those. A repeated call is refused: revoke the token whose answer was
-    lost, and make another."""
+    Nobody gives more than they have: each scope must be one of the caller's, a caller that is limited to some
+    services gives no more than those, and one whose token ends none that is good for longer. A repeated call
+    is refused: revoke the token whose answer was lost, and make another."""
     wanted = Grant(frozenset(call.body.scopes), frozenset(call.body.services))
     if not call.grant.covers(wanted):
         raise ForbiddenError(
             f"cannot make token '{call.body.name}': it would have scopes or services that token"
             f" '{call.caller.name}' has not itself"
         )
+    if call.caller.ends_at is not None and _ends_later(call.body, call.caller.ends_at, call.deps.clock.now()):
+        raise ForbiddenError(
+            f"cannot make token '{call.body.name}': it would be good for longer than token"
+            f" '{call.caller.name}', which ends at {format_time(call.caller.ends_at)}"
+        )
     if call.body.name in call.deps.tokens:
         raise TokenExistsError(call.body.name, "the controller's configuration has a caller of that name")
     return await call.deps.store.create_token(call.body, actor=call.actor)
+
+
+def _ends_later(wanted: CreateTokenParams, ends_at: datetime, now: datetime) -> bool:
+    return not wanted.ttl or now + timedelta(seconds=wanted.ttl) > ends_at
 
 
 async def list_tokens(call: Call[None, TokensQuery]) -> TokenList:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -68,6 +69,15 @@ async def test_nobody_gives_more_than_they_have(api: ApiClient, wish: dict[str, 
     reply = await api.post("/v1/token", CI | wish, headers=bearer(token))
     assert error_of(reply) == (403, ErrorType.FORBIDDEN)
     assert len(api.server.store.tokens) == 2
+
+
+@pytest.mark.parametrize(("ttl", "status"), [(0, 403), (7_200, 403), (3_000, 200)])
+async def test_no_token_outlives_the_one_that_made_it(api: ApiClient, ttl: int, status: int) -> None:
+    ends_at = api.server.clock.now() + timedelta(hours=1)
+    token = api.server.store.give("chief", R, T, expires_at=ends_at)
+    reply = await api.post("/v1/token", CI | {"ttl": ttl}, headers=bearer(token))
+    assert reply.status == status
+    assert len(api.server.store.tokens) == (2 if status == 200 else 1)
 
 
 async def test_names_in_use_are_refused_and_unknown_ones_not_found(api: ApiClient) -> None:
