@@ -59,7 +59,7 @@ async def _list_instances(store: Store, count: int) -> list[str]:
             instances=instances,
         )
         given = await store.enrol(hello.agent_id, "", _TERM, actor=_ACTOR)
-        await store.greet(hello, given.serial)
+        await store.greet(hello, given.serial, given.key_sha256)
     return names
 
 

@@ -177,6 +177,19 @@ def check_standing(certificate: Certificate | None, agent_id: str) -> Certificat
     return certificate
 
 
+def check_link(certificate: Certificate | None, agent_id: str, key_sha256: str) -> Certificate:
+    """The same, for a link whose other end has shown this key: serials are no secret, and whoever stole the
+    authority's key signs each that they like. Raises EnrolmentRefusedError."""
+    standing = check_standing(certificate, agent_id)
+    if key_sha256 != standing.key_sha256:
+        raise _refuse(
+            EnrolmentCode.OTHER_KEY,
+            f"this is not the certificate that agent '{agent_id}' was given, for its key is another: somebody"
+            " else has signed it with the authority's key, so replace that (pki rotate)",
+        )
+    return standing
+
+
 def check_renewal(
     certificate: Certificate | None, agent_id: str, applicant: Applicant, now: datetime
 ) -> Certificate:

@@ -48,7 +48,7 @@ log = get_log(__name__)
 class SessionStore(Protocol):
     """Where sessions are opened."""
 
-    async def greet(self, hello: Hello, serial: str) -> Greeting:
+    async def greet(self, hello: Hello, serial: str, key_sha256: str) -> Greeting:
         """Durable on return. Raises EnrolmentRefusedError unless the certificate with `serial` counts."""
         ...
 
@@ -192,7 +192,7 @@ class Hub:
         return frame
 
     async def _welcome(self, connection: ServerConnection, hello: Hello, peer: Peer) -> Link:
-        greeting = await self._store.greet(hello, peer.serial)
+        greeting = await self._store.greet(hello, peer.serial, peer.key_sha256)
         welcome = Welcome(
             server_time=self._clock.now(),
             heartbeat_interval_s=self._deps.heartbeat_s,

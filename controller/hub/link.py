@@ -245,7 +245,8 @@ class Link:
         except StoreUnavailableError as exc:
             log.warning("certificate was not renewed", agent_id=self.agent_id, reason=str(exc))
             return
-        self.peer = Peer(self.agent_id, granted.certificate.serial, granted.certificate.not_after)
+        given = granted.certificate
+        self.peer = Peer(self.agent_id, given.serial, given.key_sha256, given.not_after)
         self._session.send(granted.frame)
 
     async def _observe(self, heartbeat: Heartbeat) -> None:

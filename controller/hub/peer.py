@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.pki import serial_text
+from controller.pki import BadRequestError, hash_link_key, serial_text
 from shared.identity import find_agent_id
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An agent's certificate. `serial` is as the store has it; the link ends with it, at `ends_at`."""
+    """An agent's certificate. `serial` and `key_sha256` are as the store has them; the link ends with it, at
+    `ends_at`."""
 
     agent_id: str
     serial: str
+    key_sha256: str
     ends_at: datetime
 
 
@@ -27,4 +29,8 @@ def read_peer(transport: BaseTransport) -> Peer | None:
     if not agent_id:
         return None
     ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
-    return Peer(agent_id, serial_text(int(certificate["serialNumber"], 16)), ends_at)
+    try:
+        key_sha256 = hash_link_key(transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
+    except BadRequestError:
+        return None
+    return Peer(agent_id, serial_text(int(certificate["serialNumber"], 16)), key_sha256, ends_at)

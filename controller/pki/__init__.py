@@ -6,7 +6,7 @@ from .hub_certificate import HubCertificate
 from .issue import issue_for_agent, serial_text
 from .request import BadRequestError, CertificateRequest, read_request
 from .rotation import begin_rotation, finish_rotation, is_rotating, read_hub_authority
-from .shown import ShownCertificate, read_expired, read_link_certificate
+from .shown import ShownCertificate, hash_link_key, read_expired, read_link_certificate
 
 __all__ = [
     "Authority",
@@ -18,6 +18,7 @@ __all__ = [
     "begin_rotation",
     "finish_rotation",
     "hash_key",
+    "hash_link_key",
     "is_rotating",
     "issue_for_agent",
     "open_authority",

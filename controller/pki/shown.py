@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.identity import find_agent_id
 
+from .authority import hash_key
 from .issue import serial_text
 from .request import BadRequestError
 
@@ -31,6 +32,15 @@ def read_link_certificate(der: bytes) -> ShownCertificate:
     """The one that a link stands on. Raises BadRequestError."""
     try:
         return _read(x509.load_der_x509_certificate(der))
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise BadRequestError("cannot read the certificate of the link") from exc
+
+
+def hash_link_key(der: bytes) -> str:
+    """The hash of the key that the other end of a link has shown, as the store has it. Raises
+    BadRequestError."""
+    try:
+        return hash_key(x509.load_der_x509_certificate(der).public_key())
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise BadRequestError("cannot read the certificate of the link") from exc
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controller.core.enrolment import check_standing
+from controller.core.enrolment import check_link
 from releasehand.model import Presence
 from shared.frames import Heartbeat, Hello
 
@@ -20,15 +20,15 @@ class Sessions(Transactions):
         """At a controller's start: nobody is connected to it yet."""
         await self._write(agents.forget_presence, "start")
 
-    async def greet(self, hello: Hello, serial: str) -> agents.Greeting:
-        """Open a session for an agent, by its certificate with `serial`. Durable on return. Raises
-        EnrolmentRefusedError.
+    async def greet(self, hello: Hello, serial: str, key_sha256: str) -> agents.Greeting:
+        """Open a session for an agent, by its certificate with `serial` for this key. Durable on return.
+        Raises EnrolmentRefusedError.
 
         The certificate is looked at in the same transaction: a revocation is before it, and refuses the
         session, or after it, and finds the session to close."""
 
         async def greet(conn: AsyncConnection, now: datetime) -> agents.Greeting:
-            check_standing(await certificates.find(conn, serial), hello.agent_id)
+            check_link(await certificates.find(conn, serial), hello.agent_id, key_sha256)
             return await agents.greet(conn, hello, now)
 
         return await self._write(greet, "greet")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Engine, Select, Table, event, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -62,10 +62,13 @@ def listed(instance_id: str, version: str = "", *, service: str = "user", **said
     return InstanceState(instance_id=instance_id, service=service, **values)
 
 
-async def enrol(store: Store, agent_id: str) -> str:
-    """The serial of a certificate that an agent was given, for no key."""
+NO_KEY: Final = ""
+
+
+async def enrol(store: Store, agent_id: str, key_sha256: str = NO_KEY) -> str:
+    """The serial of a certificate that an agent was given for this key."""
     term = Term(timedelta(days=30), datetime.max.replace(tzinfo=UTC))
-    return (await store.enrol(agent_id, "", term, actor=Actor("tests", ActorKind.LOCAL))).serial
+    return (await store.enrol(agent_id, key_sha256, term, actor=Actor("tests", ActorKind.LOCAL))).serial
 
 
 @dataclass
@@ -96,6 +99,7 @@ class Host:
                 instances=self.instances,
             ),
             self.serial,
+            NO_KEY,
         )
         self.epoch = greeting.epoch
         return greeting

@@ -11,10 +11,20 @@ from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agent.config import AgentConfig, CommandDriver, InstanceSection
 from agent.daemon import run_agent
-from controller.pki import Authority, HubCertificate, open_authority, read_authority
+from controller.core.enrolment import Certificate
+from controller.pki import (
+    Authority,
+    HubCertificate,
+    issue_for_agent,
+    open_authority,
+    read_authority,
+    read_link_certificate,
+)
 from releasehand import Client, NotFoundError
 from shared.clock import SystemClock
 from shared.identity_folder import IdentityFolder
@@ -123,6 +133,28 @@ async def test_a_certificate_that_was_given_to_nobody_opens_no_link(controller: 
         assert agent.refusal is not None
         assert agent.refusal.code == "unknown_certificate"
         assert "has not given agent 'host-1' this certificate" in agent.refusal.reason
+
+
+async def test_a_recorded_serial_with_another_key_opens_no_link(controller: RunningController) -> None:
+    """Whoever has the authority's key can sign any serial, and serials are no secret: logs have them."""
+    own = FakeAgent(AGENT, {"a": "v1"})
+    async with own.linked(controller):
+        assert own.welcome is not None
+    folder = IdentityFolder(controller.state_dir(AGENT))
+    given = read_link_certificate(
+        x509.load_pem_x509_certificate(folder.certificate_file.read_bytes()).public_bytes(Encoding.DER)
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    record = Certificate(given.serial, AGENT, "", SystemClock().now(), given.ends_at)
+    forged = issue_for_agent(authority_of(controller), record, key.public_key())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    folder.keep_key(pem)
+    folder.replace_certificate(forged.encode())
+    thief = FakeAgent(AGENT, {"a": "v1"})
+    async with thief.linked(controller):
+        assert thief.welcome is None
+        assert thief.refusal is not None
+        assert thief.refusal.code == "other_key"
 
 
 async def test_a_link_ends_with_its_certificate(controller: RunningController, clock: FakeClock) -> None:

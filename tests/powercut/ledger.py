@@ -15,7 +15,7 @@ from releasehand.model import ActorKind, DeployParams, OperationKind, ServiceSta
 from shared.clock import SystemClock
 from shared.frames import Active, Hello, InstanceState
 from tests.fakes.keys import KEYRING
-from tests.fakes.ledger import enrol
+from tests.fakes.ledger import NO_KEY, enrol
 from tests.faults.forks import serve
 
 CALLERS: Final = 6
@@ -51,7 +51,7 @@ async def work(url: str, answers: Path, name: str) -> None:
         last_n=0,
         instances=instances,
     )
-    await store.greet(hello, await enrol(store, hello.agent_id))
+    await store.greet(hello, await enrol(store, hello.agent_id), NO_KEY)
     with answers.open("a", buffering=1) as file:
 
         async def call(number: int) -> None:

@@ -224,7 +224,7 @@ class SimulatedController:
     async def _run(self) -> None:
         inner = await open_store(self._url, self._clock, KEYRING)
         for agent_id in [agent_id for agent_id, serial in self._serials.items() if not serial]:
-            self._serials[agent_id] = await enrol(inner, agent_id)
+            self._serials[agent_id] = await enrol(inner, agent_id, spare_authority()[1].key_hash)
         store = self.store = cast("Store", FaultyStore(inner, self.faults))
         registry, live = Registry(), Live()
         notices = Notices(Bulletin())

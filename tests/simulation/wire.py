@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import Close
 
 from shared.identity import agent_uri
+from tests.fakes.certificates import spare_authority
 
 LATENCY_S: Final = 0.002
 
@@ -108,6 +110,14 @@ class Pipe:
         return self._arrived.popleft()
 
 
+class KeyShown:
+    """All agents have the spare authority's key: making one for each costs time, and says no more."""
+
+    def getpeercert(self, *, binary_form: bool) -> bytes:
+        assert binary_form
+        return spare_authority()[1].certificate.public_bytes(Encoding.DER)
+
+
 class Transport(asyncio.BaseTransport):
     """What TLS has found out about the other end, which is all that is asked of it."""
 
@@ -118,7 +128,8 @@ class Transport(asyncio.BaseTransport):
                 "subjectAltName": (("URI", agent_uri(agent_id)),),
                 "serialNumber": serial,
                 "notAfter": "Dec 31 23:59:59 9999 GMT",
-            }
+            },
+            "ssl_object": KeyShown(),
         }
 
 

@@ -9,7 +9,7 @@ from releasehand.model import ActorKind, DeployParams
 from shared.frames import Hello, InstanceState
 from tests.fakes.clock import FakeClock
 from tests.fakes.keys import KEYRING
-from tests.fakes.ledger import enrol
+from tests.fakes.ledger import NO_KEY, enrol
 
 
 async def test_bytes_of_open_tasks_are_kept_and_those_of_unknown_ones_dropped(tmp_path: Path) -> None:
@@ -27,6 +27,7 @@ async def test_bytes_of_open_tasks_are_kept_and_those_of_unknown_ones_dropped(tm
                 instances=listed,
             ),
             await enrol(store, "host"),
+            NO_KEY,
         )
         accepted = await store.accept_deployment(
             DeployParams(

@@ -16,6 +16,7 @@ from controller.core.enrolment import (
     JoinToken,
     Term,
     admit,
+    check_link,
     check_renewal,
     check_standing,
 )
@@ -89,6 +90,17 @@ def test_what_is_unknown_revoked_or_somebody_elses_opens_no_link() -> None:
     ):
         with pytest.raises(EnrolmentRefusedError) as refused:
             check_standing(certificate, "web-1")
+        assert refused.value.code is code
+
+
+def test_a_link_needs_the_key_that_its_certificate_was_given_for() -> None:
+    assert check_link(GIVEN, "web-1", GIVEN.key_sha256) is GIVEN
+    for certificate, key, code in (
+        (GIVEN, "key-2", C.OTHER_KEY),
+        (replace(GIVEN, revoked_at=NOW), GIVEN.key_sha256, C.CERTIFICATE_REVOKED),
+    ):
+        with pytest.raises(EnrolmentRefusedError) as refused:
+            check_link(certificate, "web-1", key)
         assert refused.value.code is code
 
 

@@ -9,7 +9,7 @@ from controller.store.tables import AGENT, EVENT, INSTANCE
 from releasehand.model import FailureCode, OperationKind, Presence, ServiceState
 from shared.attempt import Outcome
 from shared.frames import Active, Heartbeat, Hello, InstancePulse, Kept
-from tests.fakes.ledger import Host, Ledger, ended, enrol, listed, live, open_ledger
+from tests.fakes.ledger import NO_KEY, Host, Ledger, ended, enrol, listed, live, open_ledger
 
 O = Outcome
 
@@ -58,7 +58,7 @@ async def test_what_a_host_says_of_itself_is_kept_with_its_agent(ledger: Ledger)
     )
     serial = await enrol(ledger.store, "host-1")
     for facts in ({"rack": "a7", "unpack_landlock": "missing"}, {"unpack_landlock": "abi 7"}):
-        await ledger.store.greet(hello.model_copy(update={"metadata": facts}), serial)
+        await ledger.store.greet(hello.model_copy(update={"metadata": facts}), serial, NO_KEY)
         assert [row["facts"] for row in await ledger.rows(AGENT)] == [facts]
 
 

@@ -22,6 +22,7 @@ from releasehand.model import DeployResult, FailureCode, Status
 from shared.frames import MAX_GENERATION_TOLD, MAX_NUMBER, Hello, decode_from_agent, encode
 from tests.fakes.ledger import (
     ACTOR,
+    NO_KEY,
     Ledger,
     deployment,
     ended,
@@ -187,7 +188,7 @@ async def test_a_text_of_any_characters_is_kept(ledger: Ledger) -> None:
     )
     hello = decode_from_agent(encode(told))
     assert isinstance(hello, Hello)
-    await ledger.store.greet(hello, await enrol(ledger.store, hello.agent_id))
+    await ledger.store.greet(hello, await enrol(ledger.store, hello.agent_id), NO_KEY)
     [row] = await ledger.rows(INSTANCE)
     assert row["reason"].startswith("a\ufffdb \N{SNOWMAN} \U0001f600 ")
     assert row["facts"] == {"k\ufffd": "\ufffd"}
