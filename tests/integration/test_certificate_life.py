@@ -190,7 +190,7 @@ async def test_the_link_of_a_revoked_agent_is_closed_within_five_seconds_and_it_
         assert told.reasons == ["the link was closed: the agent's certificate was revoked"]
         await until(lambda: len(told.reasons) == 2)
         assert "if the host is to come back, let it join again (certificate_revoked)" in told.reasons[1]
-        assert await presence(controller) is not Presence.ONLINE
+        await until_told(lambda: presence(controller), lambda found: found is not Presence.ONLINE)
         await join(state_dir, Wish(controller.hub, await invite(controller), again=True))
         await until_online(controller)
     assert await audited(controller, AuditAction.REVOKE_AGENT) == ["accepted"]
