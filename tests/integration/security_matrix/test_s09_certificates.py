@@ -23,6 +23,9 @@ from tests.integration.test_link_certificates import (
     test_a_client_that_does_not_know_the_authority_refuses_the_hub as test_s9_a_client_without_the_authority,
 )
 from tests.integration.test_link_certificates import (
+    test_a_recorded_serial_with_another_key_opens_no_link as test_s9_a_recorded_serial_with_another_key,
+)
+from tests.integration.test_link_certificates import (
     test_a_servers_certificate_lets_no_agent_in as test_s9_a_servers_certificate,
 )
 from tests.integration.test_link_certificates import (
@@ -31,6 +34,7 @@ from tests.integration.test_link_certificates import (
 
 __all__ = [
     "test_s9_a_client_without_the_authority",
+    "test_s9_a_recorded_serial_with_another_key",
     "test_s9_a_revoked_serial_is_refused",
     "test_s9_a_servers_certificate",
     "test_s9_an_expired_certificate",
