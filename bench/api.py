@@ -23,11 +23,13 @@ import psutil
 from bench.api_rows import PAST, SERVICE, fill
 from bench.figures import Figure, print_figures
 from shared.clock import SystemClock
+from tests.fakes.processes import free_ports
 
 BENCH: Final = "api"
 TOKEN: Final = "the-token-of-the-benchmark"  # noqa: S105 - of a controller that lives for a minute
 SIZES: Final = (10, 1_000, 10_000)
-PORTS: Final = (18_080, 18_443)
+_FREE: Final = free_ports()
+PORTS: Final = (next(_FREE), next(_FREE))
 _START_WITHIN_S: Final = 60.0
 
 Call = Callable[[], Awaitable[Any]]
