@@ -8,9 +8,9 @@ import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from agent.direct import DirectConnect
 from releasehand.shown import escape_controls
 from shared.enrolment import (
     ANSWER_WITHIN_S,
@@ -37,13 +37,6 @@ class RefusedError(ReleasehandError):
     def __init__(self, code: str, reason: str) -> None:
         self.code = code
         super().__init__(f"the controller refused: {escape_controls(reason)} ({escape_controls(code)})")
-
-
-class _Connect(connect):
-    """Follows no redirect: a secret is for one address only."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 def fetch_authorities(url: str) -> bytes:
@@ -78,7 +71,7 @@ async def ask(url: str, path: str, question: Question, tls: ssl.SSLContext) -> J
     try:
         async with (
             asyncio.timeout(ANSWER_WITHIN_S),
-            _Connect(
+            DirectConnect(
                 url.rstrip("/") + path,
                 ssl=tls,
                 compression=None,

@@ -10,10 +10,11 @@ from random import random
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidMessage, WebSocketException
 from websockets.frames import CloseCode
 
+from agent.direct import DirectConnect
 from agent.enrolment import RefusedError
 from agent.executor import Executor
 from agent.identity import Membership
@@ -62,13 +63,6 @@ class _Connection(ClientConnection):
             if isinstance(self.connection_exc, ssl.SSLError):
                 raise self.connection_exc from None
             raise
-
-
-class _Connect(connect):
-    """Follows no redirect: the host joined one address only."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 def _is_shut_out(error: Exception) -> bool:
@@ -130,7 +124,7 @@ class Uplink:
         if self._renewals is not None and (self._expired or member.ends_at <= self._clock.now()):
             self._expired = False
             self._member = member = await self._renewals.renew_expired(member)
-        async with _Connect(
+        async with DirectConnect(
             member.url,
             create_connection=_Connection,
             ssl=member.tls,
