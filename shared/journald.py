@@ -15,8 +15,7 @@ JOURNAL: Final = "/run/systemd/journal/socket"
 PREFIX: Final = "RELEASEHAND_"
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG_PRIORITY: Final = 7
-_SEALS: Final = fcntl.F_ADD_SEALS if hasattr(fcntl, "F_ADD_SEALS") else 1033
-_ALL_SEALS: Final = 0x000F  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE: the journal wants them
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
 
 
@@ -103,7 +102,7 @@ class JournalHandler(logging.Handler):
         try:
             with os.fdopen(file, "wb", closefd=False) as out:
                 out.write(entry)
-            fcntl.fcntl(file, _SEALS, _ALL_SEALS)
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)  # the journal wants them all
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]).tobytes())
             self._socket.sendmsg([b""], [rights])
         finally:
