@@ -93,9 +93,7 @@ class Host:
 
     def let_go(self) -> None:
         """End what runs for it; safe to repeat."""
-        if self._relay is not None:
-            self._relay.kill()
-            self._relay.wait()
+        self._end_relay()
         if self.runner is not None and self.runner.poll() is None:
             self.lab.try_run(["kill", "-9", self.pid])
             self.runner.wait(20)
@@ -160,15 +158,18 @@ class Host:
 
     def heal(self) -> None:
         """The cable is as good as new."""
-        if self._relay is not None:
-            self._relay.kill()
-            self._relay.wait()
-            self._relay = None
+        self._end_relay()
         self.lab.run(["ip", "link", "set", f"v-{self.name}", "master", "br0", "up"])
 
     def limit_disk(self, size: str) -> None:
         """Its file system holds no more than `size`, like 64m."""
         self.lab.run(["mount", "-o", f"remount,size={size}", f"{self.lab.folder}/disk/{self.name}"])
+
+    def _end_relay(self) -> None:
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.wait()
+            self._relay = None
 
     def _start_relay(self, *, lost_in: float, lost_out: float, delay_ms: float = 0.0) -> None:
         self.lab.run(["ip", "link", "set", f"v-{self.name}", "nomaster", "up"])
