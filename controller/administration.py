@@ -11,10 +11,9 @@ from datetime import datetime
 
 from controller.config import ControllerConfig
 from controller.core.audit import Actor
-from controller.sealing import load_keyring
+from controller.keyring import open_keyring
 from controller.shared_clock import SharedClock
 from controller.store import Store, open_store
-from controller.store.engine import make_directory
 from releasehand.model import ActorKind
 from shared.clock import Clock, SystemClock
 
@@ -32,9 +31,8 @@ class Desk:
 async def open_desk(config: ControllerConfig, clock: Clock | None = None) -> AsyncIterator[Desk]:
     """The store beside a controller that may be running. Raises StoreUnavailableError, KeyFileError,
     OSError."""
-    shared, secrets = SharedClock(clock or SystemClock()), config.secrets
-    make_directory(config.database)
-    keyring = await asyncio.to_thread(load_keyring, config.database, secrets.key_file, secrets.old_key_files)
+    shared = SharedClock(clock or SystemClock())
+    keyring = await asyncio.to_thread(open_keyring, config)
     store = await open_store(config.database, shared, keyring, beside=True)
     try:
         await shared.follow(store)

@@ -28,6 +28,7 @@ def create(
     from pydantic import ValidationError
 
     from controller.invitation import make_invitations
+    from controller.pki import open_authorities
     from releasehand.model import JoinTokenParams
 
     try:
@@ -36,7 +37,8 @@ def create(
         raise bad_parameter(exc) from exc
 
     async def work(settings: "ControllerConfig", desk: "Desk") -> None:
-        invitations = await asyncio.to_thread(make_invitations, settings, desk.store, desk.now)
+        authorities = await asyncio.to_thread(open_authorities, settings.pki.directory, desk.now)
+        invitations = make_invitations(settings, desk.store, authorities.shown)
         made = await invitations.create(params, actor=desk.actor)
         token = made.join_token
         whom = f"agent {token.host}" if token.host else f"{token.max_uses} new agent(s)"

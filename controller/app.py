@@ -27,20 +27,18 @@ from controller.hub.hub import HEARTBEAT_S
 from controller.hub.link import LinkDeps
 from controller.hub.registry import Registry
 from controller.invitation import make_invitations
+from controller.keyring import open_keyring
 from controller.live import Live
 from controller.notice import Notices
-from controller.pki import HubCertificate, open_authority, read_hub_authority
+from controller.pki import HubCertificate, open_authorities
 from controller.pruner import Pruner, Retention
 from controller.recorder import Recorder
 from controller.revocation import Revocations
-from controller.sealing import load_keyring
 from controller.shared_clock import SharedClock
 from controller.store import Store, open_store
-from controller.store.engine import make_directory
 from controller.sweeper import Sweeper
 from shared.clock import Clock, SystemClock
 from shared.logs import get_log
-from shared.sealing import Keyring
 from shared.supervisor import Supervisor
 
 VERSION: Final = version("releasehand-daemons")
@@ -65,8 +63,12 @@ async def run_controller(
 
     Raises StoreUnavailableError, AuthorityError, OSError (a port is taken), ConfigError."""
     clock = shared = SharedClock(clock)
-    hub_certificate = await asyncio.to_thread(_make_hub_certificate, config)
-    keyring = await asyncio.to_thread(_open_keyring, config)
+    authorities = await asyncio.to_thread(open_authorities, config.pki.directory, SystemClock().now())
+    # TLS goes by this machine's clock, whatever the rest goes by.
+    hub_certificate = HubCertificate(
+        authorities.shown, config.pki.directory, hub_names(config.hub), SystemClock()
+    )
+    keyring = await asyncio.to_thread(open_keyring, config)
     store = await open_store(config.database, clock, keyring, checkpoint=checkpoint)
     try:
         if missing := await store.reseal():
@@ -83,7 +85,9 @@ async def run_controller(
         retention = _retention(config)
         pruner = Pruner(store, retention, clock)
         health, revocations = Health(store, clock, VERSION), Revocations(store, registry, clock)
-        enrolment = await asyncio.to_thread(_make_enrolment, config, store, clock)
+        enrolment = Enrolment(
+            store, authorities.signing, timedelta(seconds=config.pki.agent_certificate_s), clock
+        )
         hub = Hub(
             HubSettings(
                 config.hub.host,
@@ -118,7 +122,7 @@ async def run_controller(
                 tell=notices.tell,
                 renew=registry.renew,
                 close_revoked=revocations.look,
-                invitations=await asyncio.to_thread(make_invitations, config, store, SystemClock().now()),
+                invitations=make_invitations(config, store, authorities.shown),
                 bulletin=bulletin,
                 health=health.check,
                 tokens=tokens,
@@ -160,24 +164,6 @@ async def run_controller(
         raise
     finally:
         await store.close()
-
-
-def _make_enrolment(config: ControllerConfig, store: Store, clock: Clock) -> Enrolment:
-    authority = open_authority(config.pki.directory, SystemClock().now())
-    return Enrolment(store, authority, timedelta(seconds=config.pki.agent_certificate_s), clock)
-
-
-def _open_keyring(config: ControllerConfig) -> Keyring:
-    secrets = config.secrets
-    make_directory(config.database)
-    return load_keyring(config.database, secrets.key_file, secrets.old_key_files)
-
-
-def _make_hub_certificate(config: ControllerConfig) -> HubCertificate:
-    """With the authority, if there is none. TLS goes by this machine's clock, whatever the rest goes by."""
-    clock, directory = SystemClock(), config.pki.directory
-    open_authority(directory, clock.now())
-    return HubCertificate(read_hub_authority(directory, clock.now()), directory, hub_names(config.hub), clock)
 
 
 async def _warn_of_no_callers(tokens: Mapping[str, str], store: Store) -> None:

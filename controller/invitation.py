@@ -2,12 +2,11 @@
 
 import base64
 import secrets
-from datetime import datetime
 from typing import Final, Protocol
 
 from controller.config import ControllerConfig, hub_names
 from controller.core.audit import Actor
-from controller.pki import open_authority, read_hub_authority
+from controller.pki import Authority
 from releasehand.model import JoinTokenParams, JoinTokenResult, JoinTokenSummary
 from shared.join_token import SECRET_BYTES, JoinToken, hash_secret
 
@@ -41,11 +40,8 @@ class Invitations:
         return JoinTokenResult(join_token=made, token=token.text, command=command)
 
 
-def make_invitations(config: ControllerConfig, store: InvitationStore, now: datetime) -> Invitations:
-    """For the hub of this configuration; the authority is made if there is none. Blocks. Raises
-    AuthorityError."""
-    open_authority(config.pki.directory, now)
-    shown = read_hub_authority(config.pki.directory, now)
+def make_invitations(config: ControllerConfig, store: InvitationStore, shown: Authority) -> Invitations:
+    """For the hub of this configuration, which shows a certificate of the authority `shown`."""
     return Invitations(store, key_hash=shown.key_hash, url=hub_url(config))
 
 

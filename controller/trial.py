@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from controller.app import run_controller, until_told
 from controller.config import ApiSection, ControllerConfig, HubSection, PkiSection
 from controller.core.audit import Actor
+from controller.keyring import open_keyring
 from controller.local_agents import enrol_here
 from controller.pki import read_authority
-from controller.sealing import load_keyring
 from controller.store import Store
 from controller.store.engine import Database
 from releasehand.model import ActorKind
@@ -52,8 +52,7 @@ async def try_out(api_port: int, hub_port: int) -> None:
 async def _take_in(config: ControllerConfig, state_dir: Path, hub: str) -> None:
     """Have the agent join without a join token: it is on this machine."""
     clock = SystemClock()
-    keyring = load_keyring(config.database, config.secrets.key_file, config.secrets.old_key_files)
-    store = Store(Database(config.database), clock, keyring)
+    store = Store(Database(config.database), clock, open_keyring(config))
     try:
         await enrol_here(
             store,

@@ -5,10 +5,18 @@ from .authority import Authority, AuthorityError, hash_key, open_authority, read
 from .hub_certificate import HubCertificate
 from .issue import issue_for_agent, serial_text
 from .request import BadRequestError, CertificateRequest, read_request
-from .rotation import begin_rotation, finish_rotation, is_rotating, read_hub_authority
+from .rotation import (
+    Authorities,
+    begin_rotation,
+    finish_rotation,
+    is_rotating,
+    open_authorities,
+    read_hub_authority,
+)
 from .shown import ShownCertificate, hash_link_key, read_expired, read_link_certificate
 
 __all__ = [
+    "Authorities",
     "Authority",
     "AuthorityError",
     "BadRequestError",
@@ -21,6 +29,7 @@ __all__ = [
     "hash_link_key",
     "is_rotating",
     "issue_for_agent",
+    "open_authorities",
     "open_authority",
     "read_authority",
     "read_expired",

@@ -4,6 +4,7 @@ First both count: the new one signs agents' certificates, the hub keeps the old 
 of both with its next certificate. When all have, the old one goes. A crash between any two files leaves a
 folder that can be used, and each step is safe to repeat."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -18,12 +19,29 @@ from .authority import (
     Authority,
     AuthorityError,
     make_key,
+    open_authority,
     read_authority,
     sign_itself,
 )
 
 OLD_KEY_NAME: Final = "ca-old.key"
 NEW_KEY_NAME: Final = "ca-new.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """Who signs agents' certificates, and whose certificate the hub shows and join tokens name. They are two
+    during a rotation alone."""
+
+    signing: Authority
+    shown: Authority
+
+
+def open_authorities(directory: Path, now: datetime) -> Authorities:
+    """Those in `directory`, where one is made if there is none; on disk on return. Blocks. Raises
+    AuthorityError."""
+    signing = open_authority(directory, now)
+    return Authorities(signing, read_hub_authority(directory, now) if is_rotating(directory) else signing)
 
 
 def is_rotating(directory: Path) -> bool:

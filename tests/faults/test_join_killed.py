@@ -12,6 +12,7 @@ from controller.administration import open_desk
 from controller.config import ControllerConfig, load_config
 from controller.core.lists import Page
 from controller.invitation import make_invitations
+from controller.pki import open_authorities
 from releasehand.model import JoinTokenParams
 from shared.identity_folder import IdentityFolder
 from shared.join_token import JoinToken, parse_join_token
@@ -35,7 +36,8 @@ def configure(folder: Path) -> tuple[ControllerConfig, Path]:
 
 async def invite(config: ControllerConfig) -> JoinToken:
     async with open_desk(config) as desk:
-        invitations = make_invitations(config, desk.store, desk.now)
+        shown = open_authorities(config.pki.directory, desk.now).shown
+        invitations = make_invitations(config, desk.store, shown)
         made = await invitations.create(JoinTokenParams(host="web-1"), actor=desk.actor)
     return parse_join_token(made.token)
 

@@ -20,6 +20,7 @@ from controller.pki import (
     hash_key,
     is_rotating,
     issue_for_agent,
+    open_authorities,
     open_authority,
     read_authority,
     read_expired,
@@ -50,6 +51,18 @@ def test_both_count_and_the_new_one_signs_while_the_hub_keeps_the_old_one(tmp_pa
     assert read_hub_authority(tmp_path, NOW).key_hash == old.key_hash
     for one in (old, new):
         assert read_expired(certificate_of(one), new.trusted).agent_id == "web-1"
+
+
+def test_who_signs_and_who_is_shown_are_two_during_a_rotation_alone(tmp_path: Path) -> None:
+    first = open_authorities(tmp_path, NOW)
+    assert first.signing is first.shown
+    new = begin_rotation(tmp_path, NOW)
+    both = open_authorities(tmp_path, NOW)
+    assert (both.signing.key_hash, both.shown.key_hash) == (new.key_hash, first.shown.key_hash)
+    finish_rotation(tmp_path, NOW)
+    last = open_authorities(tmp_path, NOW)
+    assert last.signing is last.shown
+    assert last.shown.key_hash == new.key_hash
 
 
 def test_after_the_end_of_a_rotation_the_old_one_counts_no_more(tmp_path: Path) -> None:
