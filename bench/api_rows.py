@@ -23,7 +23,7 @@ PAST: Final = 1_000_000
 OPERATIONS: Final = 100_000
 """Ended within the last day, with one task each."""
 _CHUNK: Final = 20_000
-_TERM: Final = Term(timedelta(days=30), datetime.max.replace(tzinfo=UTC))
+_TERM: Final = Term(timedelta(days=30), datetime.max.replace(tzinfo=UTC), "")
 _ACTOR: Final = Actor("bench", ActorKind.LOCAL)
 
 

@@ -62,7 +62,7 @@ class Enrolment:
         self._store, self._authority, self._clock = store, authority, clock
         self.trusted = authority.pem
         self.trust_sha256 = hashlib.sha256(authority.pem).hexdigest()
-        self._term = Term(life, authority.ends_at)
+        self._term = Term(life, authority.ends_at, authority.key_hash)
 
     async def join(self, asked: Join, *, address: str) -> Joined:
         """Let a host join with its token."""

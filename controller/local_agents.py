@@ -28,7 +28,7 @@ async def enrol_here(
     """Give each agent, by id, a key and a certificate in its state directory; on disk and recorded on return.
 
     `url` is where they find the hub. What they had before is revoked. Raises OSError."""
-    term = Term(life, authority.ends_at)
+    term = Term(life, authority.ends_at, authority.key_hash)
     for agent_id, state_dir in state_dirs.items():
         key = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key()

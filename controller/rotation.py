@@ -9,7 +9,6 @@ from controller.config import ControllerConfig
 from controller.core.audit import AuditEntry
 from controller.pki import AuthorityError, begin_rotation, finish_rotation, read_authority
 from releasehand.model import AuditAction
-from shared.identity import BACKDATED
 
 SHOWN: Final = 10
 
@@ -22,13 +21,13 @@ async def rotate(config: ControllerConfig, *, finish: bool, force: bool) -> str:
     directory = config.pki.directory
     async with open_desk(config) as desk:
         if finish and not force:
-            begun_at = read_authority(directory, desk.now).certificate.not_valid_before_utc + BACKDATED
-            if behind := await desk.store.find_not_renewed(begun_at):
+            authority = await asyncio.to_thread(read_authority, directory, desk.now)
+            if behind := await desk.store.find_agents_without(authority.key_hash):
                 names = ", ".join(behind[:SHOWN]) + (" …" if len(behind) > SHOWN else "")
                 raise AuthorityError(
-                    f"cannot finish: {len(behind)} agent(s) have not renewed since it was begun: {names};"
-                    " they do so within five minutes of connecting; else revoke them, or shut them out with"
-                    " --force"
+                    f"cannot finish: {len(behind)} agent(s) have no certificate of the new one: {names};"
+                    " they get one within five minutes of connecting to a controller that was restarted"
+                    " since; else revoke them, or shut them out with --force"
                 )
         step = finish_rotation if finish else begin_rotation
         authority = await asyncio.to_thread(step, directory, desk.now)

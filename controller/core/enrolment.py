@@ -65,28 +65,33 @@ class Applicant:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate that was given, as far as it is recorded. Times are whole seconds, as X.509 has them."""
+    """A certificate that was given, as far as it is recorded. Times are whole seconds, as X.509 has them.
+
+    `authority` is the hash of the key that signed it; "" where that was not recorded."""
 
     serial: str
     agent_id: str
     key_sha256: str
     issued_at: datetime
     not_after: datetime
+    authority: str
     revoked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """How long certificates are to last: `life`, and not beyond `latest`, the end of the authority."""
+    """What certificates are given on: each lasts `life`, and not beyond `latest`, the end of the authority
+    that signs it. `authority` is the hash of its key."""
 
     life: timedelta
     latest: datetime
+    authority: str
 
     def certificate(self, serial: str, agent_id: str, key_sha256: str, now: datetime) -> Certificate:
         """A new one from now on."""
         issued_at = now.replace(microsecond=0)
         ends_at = min(issued_at + self.life, self.latest).replace(microsecond=0)
-        return Certificate(serial, agent_id, key_sha256, issued_at, ends_at)
+        return Certificate(serial, agent_id, key_sha256, issued_at, ends_at, self.authority)
 
 
 @dataclass(frozen=True, slots=True)

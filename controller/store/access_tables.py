@@ -35,6 +35,7 @@ class CertificateRow(Row, table=True):
     join_token: str | None = None  # what it was given for; None: for an older certificate
     issued_at: datetime = time_column()
     not_after: datetime = time_column()
+    authority: str = ""  # the hash of the key that signed it, as `pki show` tells it; "" for the oldest rows
     revoked_at: datetime | None = time_column(nullable=True)
     reason: str = ""
 

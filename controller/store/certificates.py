@@ -1,5 +1,6 @@
 """Certificates that agents were given. What has no row, or a revoked one, opens no link."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import func, insert, select, update
@@ -18,6 +19,7 @@ _CERTIFICATE = select(
     CERTIFICATE.c.key_sha256,
     CERTIFICATE.c.issued_at,
     CERTIFICATE.c.not_after,
+    CERTIFICATE.c.authority,
     CERTIFICATE.c.revoked_at,
 )
 
@@ -57,6 +59,7 @@ async def add(conn: AsyncConnection, certificate: Certificate, *, join_token: st
         "join_token": join_token,
         "issued_at": certificate.issued_at,
         "not_after": certificate.not_after,
+        "authority": certificate.authority,
         "revoked_at": None,
         "reason": "",
     }
@@ -91,10 +94,17 @@ async def read_revoked(conn: AsyncConnection, now: datetime) -> frozenset[str]:
     return frozenset((await conn.execute(statement)).scalars())
 
 
-async def find_not_renewed(conn: AsyncConnection, since: datetime, now: datetime) -> list[str]:
-    """Agents that may still open a link, all of whose certificates are older than `since`."""
+async def find_without(conn: AsyncConnection, authority: str, now: datetime) -> list[str]:
+    """Agents that may still open a link, by no certificate that this authority signed; by id."""
     in_force = (CERTIFICATE.c.revoked_at.is_(None), CERTIFICATE.c.not_after > now)
-    newest = func.max(CERTIFICATE.c.issued_at)
-    statement = select(CERTIFICATE.c.agent_id).where(*in_force).group_by(CERTIFICATE.c.agent_id)
-    older = statement.having(newest < since).order_by(CERTIFICATE.c.agent_id)
-    return list((await conn.execute(older)).scalars())
+    of_authority = select(CERTIFICATE.c.agent_id).where(*in_force, CERTIFICATE.c.authority == authority)
+    others = select(CERTIFICATE.c.agent_id).where(*in_force).except_(of_authority).subquery()
+    return list((await conn.execute(select(others.c.agent_id).order_by(others.c.agent_id))).scalars())
+
+
+async def sign_anew(conn: AsyncConnection, certificate: Certificate, authority: str) -> Certificate:
+    """The same certificate, recorded as signed by this authority: it is given out once more."""
+    if certificate.authority != authority:
+        row = CERTIFICATE.c.serial == certificate.serial
+        await conn.execute(update(CERTIFICATE).where(row).values(authority=authority))
+    return replace(certificate, authority=authority)

@@ -80,9 +80,10 @@ class Enrolments(Transactions):
 
         return await self._write(revoke, "revoke")
 
-    async def find_not_renewed(self, since: datetime) -> list[str]:
-        """Agents that have a certificate in force, and got none at this time or later; by id."""
-        return await self._read(lambda conn: certificates.find_not_renewed(conn, since, self._clock.now()))
+    async def find_agents_without(self, authority: str) -> list[str]:
+        """Agents that have a certificate in force, and none that the authority with this key hash signed; by
+        id."""
+        return await self._read(lambda conn: certificates.find_without(conn, authority, self._clock.now()))
 
     async def revoked_serials(self) -> frozenset[str]:
         """Of certificates that have not ended."""
@@ -117,6 +118,8 @@ class Enrolments(Transactions):
                 certificate = term.certificate(_new_serial(), agent_id, applicant.key_sha256, now)
                 await join_tokens.count_use(conn, token)
                 await certificates.add(conn, certificate, join_token=token.token_id)
+            else:
+                certificate = await certificates.sign_anew(conn, certificate, term.authority)
             actor = Actor(agent_id, ActorKind.AGENT, address)
             objects["serial"] = certificate.serial
             await audit.record(conn, AuditEntry(now, actor, AuditAction.JOIN, objects=objects))

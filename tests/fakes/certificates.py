@@ -106,7 +106,7 @@ def give_identity(
     authority = authority or spare_authority()[1]
     begin = issued_at or SystemClock().now()
     key = ec.generate_private_key(ec.SECP256R1())
-    given = Certificate(serial, agent_id, "", begin, begin + life)
+    given = Certificate(serial, agent_id, "", begin, begin + life, authority.key_hash)
     IdentityFolder(state_dir).write(
         key=key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -67,7 +67,7 @@ NO_KEY: Final = ""
 
 async def enrol(store: Store, agent_id: str, key_sha256: str = NO_KEY) -> str:
     """The serial of a certificate that an agent was given for this key."""
-    term = Term(timedelta(days=30), datetime.max.replace(tzinfo=UTC))
+    term = Term(timedelta(days=30), datetime.max.replace(tzinfo=UTC), "")
     return (await store.enrol(agent_id, key_sha256, term, actor=Actor("tests", ActorKind.LOCAL))).serial
 
 

@@ -145,7 +145,7 @@ async def test_a_recorded_serial_with_another_key_opens_no_link(controller: Runn
         x509.load_pem_x509_certificate(folder.certificate_file.read_bytes()).public_bytes(Encoding.DER)
     )
     key = ec.generate_private_key(ec.SECP256R1())
-    record = Certificate(given.serial, AGENT, "", SystemClock().now(), given.ends_at)
+    record = Certificate(given.serial, AGENT, "", SystemClock().now(), given.ends_at, "")
     forged = issue_for_agent(authority_of(controller), record, key.public_key())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     folder.keep_key(pem)

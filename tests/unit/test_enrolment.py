@@ -26,7 +26,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FOR_WEB = JoinToken("join-1", "web-1", 1, 0, NOW + timedelta(hours=1), None)
 FOR_ANY = replace(FOR_WEB, host="", max_uses=2)
 WEB = Applicant("web-1", "key-1")
-GIVEN = Certificate("ab12", "web-1", "key-1", NOW, NOW + timedelta(days=30))
+GIVEN = Certificate("ab12", "web-1", "key-1", NOW, NOW + timedelta(days=30), "ca-1")
 
 
 def ask(token: JoinToken | None, applicant: Applicant = WEB, **said: Any) -> Admission:
@@ -119,7 +119,9 @@ def test_an_expired_certificate_is_renewed_for_90_days_by_its_own_key() -> None:
 
 def test_a_certificate_ends_with_its_life_or_with_the_authority() -> None:
     at = NOW.replace(microsecond=999_999)
-    made = Term(timedelta(days=30), NOW + timedelta(days=3_000)).certificate("1", "web-1", "key-1", at)
+    made = Term(timedelta(days=30), NOW + timedelta(days=3_000), "ca-1").certificate(
+        "1", "web-1", "key-1", at
+    )
     assert (made.issued_at, made.not_after) == (NOW, NOW + timedelta(days=30))
-    made = Term(timedelta(days=30), NOW + timedelta(days=3)).certificate("1", "web-1", "key-1", at)
+    made = Term(timedelta(days=30), NOW + timedelta(days=3), "ca-1").certificate("1", "web-1", "key-1", at)
     assert made.not_after == NOW + timedelta(days=3)

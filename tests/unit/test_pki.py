@@ -117,7 +117,7 @@ def test_an_authority_past_its_end_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("agent_id", ["host-1", "a.b_c+d", LONGEST_NAME])
 def test_an_agents_certificate_names_the_agent_and_serves_nothing(tmp_path: Path, agent_id: str) -> None:
     authority, key = open_authority(tmp_path, NOW), ec.generate_private_key(ec.SECP256R1())
-    given = Certificate("a1b2c3", agent_id, "", NOW, NOW + MONTH)
+    given = Certificate("a1b2c3", agent_id, "", NOW, NOW + MONTH, "")
     certificate = x509.load_pem_x509_certificate(issue_for_agent(authority, given, key.public_key()).encode())
     certificate.verify_directly_issued_by(authority.certificate)
     extensions = certificate.extensions

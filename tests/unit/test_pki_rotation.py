@@ -37,7 +37,9 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 def certificate_of(authority: Authority) -> str:
     ends_at = NOW + timedelta(days=1)
     return issue_for_agent(
-        authority, Certificate("ab12", "web-1", hash_key(KEY.public_key()), NOW, ends_at), KEY.public_key()
+        authority,
+        Certificate("ab12", "web-1", hash_key(KEY.public_key()), NOW, ends_at, ""),
+        KEY.public_key(),
     )
 
 

@@ -20,8 +20,8 @@ ADMIN = Actor("admin", ActorKind.CALLER, "192.0.2.7", "r-1")
 WHOLE = Page()
 
 
-def term(ledger: Ledger) -> Term:
-    return Term(timedelta(days=30), ledger.clock.now() + timedelta(days=3_650))
+def term(ledger: Ledger, authority: str = "ca-1") -> Term:
+    return Term(timedelta(days=30), ledger.clock.now() + timedelta(days=3_650), authority)
 
 
 async def make_token(ledger: Ledger, secret: str = THE, **said: object) -> str:
@@ -216,17 +216,30 @@ async def test_no_session_is_opened_by_a_certificate_that_does_not_count(ledger:
     assert await ledger.rows(AGENT) == before
 
 
-async def test_agents_that_have_not_renewed_since_a_time_are_told(ledger: Ledger) -> None:
+async def test_agents_without_a_certificate_of_the_new_authority_are_told_whenever_they_renewed(
+    ledger: Ledger,
+) -> None:
+    async def renew(name: str, authority: str) -> None:
+        await ledger.store.renew_certificate(
+            given[name].serial, name, Applicant("", name), term(ledger, authority), address=""
+        )
+
     given = {}
-    for name in ("web-1", "web-2", "web-3"):
+    for name in ("web-1", "web-2", "web-3", "web-4"):
         await make_token(ledger, name, host=name)
         given[name] = await join(ledger, name, key=name, secret=name)
     ledger.clock.advance(60)
-    since = ledger.clock.now()
-    await ledger.store.renew_certificate(
-        given["web-3"].serial, "web-3", Applicant("", "web-3"), term(ledger), address=""
-    )
     await ledger.store.revoke_agent("web-2", "", actor=ADMIN)
-    assert await ledger.store.find_not_renewed(since) == ["web-1"]
+    await renew("web-3", "ca-2")
+    await renew("web-4", "ca-1")  # of a controller that was not started again yet
+    assert await ledger.store.find_agents_without("ca-2") == ["web-1", "web-4"]
     ledger.clock.advance(31 * 86_400)
-    assert await ledger.store.find_not_renewed(since) == []
+    assert await ledger.store.find_agents_without("ca-2") == []
+
+
+async def test_a_join_that_is_answered_again_counts_for_the_authority_that_signs_then(ledger: Ledger) -> None:
+    await make_token(ledger, host="web-1")
+    first = await join(ledger)
+    again = await ledger.store.join(THE, Applicant("web-1", "key-1"), term(ledger, "ca-2"), address="")
+    assert (again.serial, again.authority) == (first.serial, "ca-2")
+    assert await ledger.store.find_agents_without("ca-2") == []
