@@ -82,7 +82,8 @@ def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
     if problems := find_trust_problems(settings):
         _give_up(config, problems)
     who = f"agent {settings.agent_id}" if settings.agent_id else "an agent"
-    typer.echo(f"{config}: fine; {who} with {len(settings.instance)} instance(s)")
+    count = f"{len(settings.instance)} instance(s)" if settings.instance else "no instance as yet"
+    typer.echo(f"{config}: fine; {who} with {count}")
 
 
 def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:

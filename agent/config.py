@@ -147,7 +147,8 @@ class AgentConfig(Section):
     packages: PackagesSection = PackagesSection()
     unpack: UnpackSection = UnpackSection()
     trust: TrustSection = TrustSection()
-    instance: tuple[InstanceSection, ...] = Field(min_length=1)
+    instance: tuple[InstanceSection, ...] = ()
+    """What this agent looks after. A new host is online before anybody has written one."""
     metadata: dict[str, str] = Field(default_factory=dict)
     """Told to the controller, beside `unpack_landlock` and `unpack_user`, which say how unpacking is
     confined."""

@@ -154,8 +154,10 @@ def _chosen(settings: "AgentConfig", instance_id: str) -> "list[tuple[InstanceSe
     from agent.switch import InstallRoot
 
     found = [one for one in settings.instance if instance_id in {"", one.id}]
-    if not found:
-        known = ", ".join(one.id for one in settings.instance)
+    if not found and not instance_id:
+        typer.echo("no instance is configured here", err=True)
+    elif not found:
+        known = ", ".join(one.id for one in settings.instance) or "none"
         _fail(f"no instance {instance_id} is configured here; there is {known}", WRONG_USE)
     return [(one, InstallRoot(one.root)) for one in found]
 

@@ -80,6 +80,18 @@ async def test_a_stop_signal_ends_it_in_good_order(
         assert "Traceback" not in said.decode()
 
 
+async def test_an_agent_without_an_instance_is_there_all_the_same(config: Path, hub: FakeHub) -> None:
+    config.write_text(config.read_text().partition("[[instance]]")[0])
+    hub.heartbeat_s = 0.05
+    async with agent(config) as process:
+        assert (await hub.wait_for_link(1)).instances == []
+        assert await hub.until(lambda: hub.heartbeats)
+        process.terminate()
+        _, said = await process.communicate()
+    assert process.returncode == 0
+    assert "Traceback" not in said.decode()
+
+
 async def test_an_idle_agent_is_small(config: Path, hub: FakeHub) -> None:
     async with agent(config) as process:
         await hub.wait_for_link(1)

@@ -70,6 +70,18 @@ async def test_a_certificate_lets_in_its_own_agent_only(
     assert (await client.get_system_stats(Period.HOUR)).instances.total == 0
 
 
+async def test_an_agent_without_an_instance_is_online_and_takes_one_later(
+    controller: RunningController,
+) -> None:
+    agent = FakeAgent("host-1", {})
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_TOKEN}"}) as http:
+        for versions in ({}, {"a": "v1"}, {}):
+            agent.versions = versions
+            async with agent.linked(controller), http.get(f"{controller.api}/v1/agent") as answer:
+                [listed] = (await answer.json())["data"]["agents"]
+                assert (listed["status"], listed["total_instances"]) == ("online", len(versions))
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

@@ -215,6 +215,16 @@ def test_config_check_says_fine(files: Files) -> None:
     assert "fine; agent host-1 with 2 instance(s)" in result.output
 
 
+@pytest.mark.parametrize("text", ["", "instance = []", "# nothing but words"])
+def test_an_agent_may_have_no_instance_and_is_told_so(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(text)
+    assert load_config(file, {}).instance == ()
+    result = CliRunner().invoke(app, ["config", "check", "--config", str(file)])
+    assert result.exit_code == 0
+    assert "fine; an agent with no instance as yet" in result.output
+
+
 @pytest.mark.parametrize("command", [["config", "check"], ["run"]])
 def test_every_problem_is_printed_and_the_exit_code_is_2(files: Files, command: list[str]) -> None:
     files.change("port = 8081", "port = 70000")

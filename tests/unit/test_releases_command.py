@@ -172,6 +172,14 @@ async def test_what_is_not_there_is_told(
     assert said in result.output
 
 
+@pytest.mark.parametrize("word", ["list", "prune"])
+def test_a_host_without_an_instance_has_nothing_to_list_or_remove(word: str, tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(f'state_dir = "{tmp_path}/state"\n')
+    result = CliRunner().invoke(app, ["releases", word, "--config", str(tmp_path / "agent.toml")])
+    assert result.exit_code == 0
+    assert "no instance is configured here" in result.output
+
+
 async def test_without_a_journal_nothing_is_made(config: Path, command: Command, tmp_path: Path) -> None:
     (tmp_path / "srv" / "releases").mkdir(parents=True)
     result = await command("list")
