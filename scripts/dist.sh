@@ -2,7 +2,8 @@
 # Builds dist/: the wheels of releasehand and releasehand-daemons, and a Debian package with both daemons, the command
 # line, units, manual pages and a virtual environment of their own under /opt/releasehand.
 #
-# The package fits the distribution that it was built on: its interpreter is the system's python3. The same commit and
+# The package fits the distribution that it was built on: its interpreter is the system's python3, which its version
+# names (0.1.0+py3.11), so that those of several distributions lie in one folder. The same commit and
 # the same SOURCE_DATE_EPOCH (the commit's time when it is not set) give the same files.
 set -eu
 cd "$(dirname "$0")/.."
@@ -52,10 +53,11 @@ install_files() { # TREE
 }
 
 build_package() {
-    tree=build/deb version="$(.venv/bin/python -c 'from importlib.metadata import version as v; print(v("releasehand-daemons"))')"
+    tree=build/deb release="$(.venv/bin/python -c 'from importlib.metadata import version as v; print(v("releasehand-daemons"))')"
     architecture="$(dpkg --print-architecture)"
     python="$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     following="$(/usr/bin/python3 -c 'import sys; print("%d.%d" % (sys.version_info[0], sys.version_info[1] + 1))')"
+    version="$release+py$python"
     build_environment "$tree"
     install_files "$tree"
     install -Dm 755 -t "$tree/DEBIAN" packaging/deb/postinst packaging/deb/prerm packaging/deb/postrm

@@ -196,6 +196,7 @@ def test_an_upgrade_by_package_restarts_the_agent_alone(world: World) -> None:
     world.install(host)
     assert pid_of(host, "web") == web
     assert pid_of(host, "releasehand-agent") not in {"0", agent}
+    host.run("systemctl is-enabled releasehand-agent")  # else the next boot would be without it
     wait_for(lambda: world.sees(host), 60, "it is online again")
 
 
