@@ -77,6 +77,14 @@ class Doors:
         connection.protocol.max_message_size = MAX_QUESTION_BYTES
         return None
 
+    def turn_away(self, connection: ServerConnection, address: str) -> Response:
+        """The answer to who wants a link without a certificate. The log has each refusal of an address that
+        knocks now and then, and some of one that knocks all the time."""
+        if self._allowance(address).take(REFUSED_COSTS, self._clock.monotonic()) == 0.0:
+            log.warning("agent was refused", peer=address, reason="it showed no certificate")
+        words = "this agent showed no certificate: a host joins first, with releasehand-agent join\n"
+        return connection.respond(http.HTTPStatus.UNAUTHORIZED, words)
+
     async def serve(self, connection: ServerConnection, address: str) -> None:
         """Answer the one question of a connection that was let in, and close it."""
         self._open += 1

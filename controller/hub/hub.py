@@ -110,11 +110,7 @@ class Hub:
         peer = read_peer(connection.transport)
         if peer is not None:
             return self._find_room(connection, peer.agent_id)
-        log.warning("agent was refused", peer=_address(connection), reason="it showed no certificate")
-        return connection.respond(
-            http.HTTPStatus.UNAUTHORIZED,
-            "this agent showed no certificate: a host joins first, with releasehand-agent join\n",
-        )
+        return self._doors.turn_away(connection, _address(connection))
 
     def _find_room(self, connection: ServerConnection, agent_id: str) -> Response | None:
         if self._open >= self._settings.max_connections:

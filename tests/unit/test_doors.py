@@ -2,12 +2,13 @@
 
 import http
 
+import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from controller.hub.doors import CALL_BURST, Doors
+from controller.hub.doors import CALL_BURST, CALLS_PER_S, REFUSED_COSTS, Doors
 from shared.enrolment import AUTHORITY_PATH, Join, Joined, RenewExpired
 from tests.fakes.clock import FakeClock
 
@@ -24,13 +25,30 @@ class NobodyJoins:
         raise AssertionError(asked)
 
 
+def unserved() -> ServerConnection:
+    return ServerConnection(ServerProtocol(), server=None)  # type: ignore[arg-type]
+
+
+async def test_who_knocks_all_the_time_without_a_certificate_fills_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = FakeClock()
+    doors = Doors(NobodyJoins(), clock)
+    answers = {doors.turn_away(unserved(), "192.0.2.7").status_code for _ in range(1_000)}
+    assert answers == {http.HTTPStatus.UNAUTHORIZED}
+    assert len(caplog.records) == CALL_BURST / REFUSED_COSTS
+    doors.turn_away(unserved(), "192.0.2.8")
+    clock.advance(REFUSED_COSTS / CALLS_PER_S)
+    doors.turn_away(unserved(), "192.0.2.7")
+    assert len(caplog.records) == CALL_BURST / REFUSED_COSTS + 2
+
+
 async def test_a_network_of_one_customer_counts_as_one_stranger() -> None:
     """Whoever has one IPv6 address has 2**64: as many allowances would be none."""
     doors = Doors(NobodyJoins(), FakeClock())
 
     def come(address: str) -> http.HTTPStatus:
-        connection: ServerConnection = ServerConnection(ServerProtocol(), server=None)  # type: ignore[arg-type]
-        answer = doors.admit(connection, Request(AUTHORITY_PATH, Headers()), address)
+        answer = doors.admit(unserved(), Request(AUTHORITY_PATH, Headers()), address)
         assert isinstance(answer, Response)
         return http.HTTPStatus(answer.status_code)
 
