@@ -1,26 +1,31 @@
-"""Settings of both daemons: a TOML file, then the environment over it; all problems are reported at once.
+"""Settings of both daemons: a TOML file, over it systemd's credentials, over them the environment; all
+problems are reported at once.
 
-`PREFIX__CONTROLLER__URL` sets `controller.url`; a number names an element of a list
-(`PREFIX__INSTANCE__0__PORT`). A value that starts with `[` or `{` is read as JSON, all else is text that
-the model converts."""
+The credential `config.controller.url` and the variable `PREFIX__CONTROLLER__URL` set `controller.url`; a
+number names an element of a list (`PREFIX__INSTANCE__0__PORT`). A value that starts with `[` or `{` is read
+as JSON, all else is text that the model converts. Credentials (systemd.exec(5), LoadCredential=) of other
+names are left alone."""
 
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from .errors import ReleasehandError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
+CREDENTIAL_PREFIX: Final = "config."
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong; `where` is a key path like `instance[0].driver.unit`, a variable or a file."""
+    """One thing that is wrong; `where` is a key path like `instance[0].driver.unit`, a variable,
+    a credential or a file."""
 
     where: str
     what: str
@@ -37,6 +42,46 @@ class ConfigError(ReleasehandError):
         super().__init__("cannot use the configuration: " + "; ".join(map(str, self.problems)))
 
 
+@dataclass
+class Written:
+    """What was written for the settings, right or wrong, and where."""
+
+    file: Path | None
+    tree: dict[str, Any]
+    origins: dict[tuple[str, ...], str] = field(default_factory=dict)
+    """By key path: the variable or the credential, in words. What is missing here was in the file."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def origin_of(self, path: Sequence[str | int]) -> str:
+        """Who says the value at `path`, like ("instance", 0, "port"): a variable, a credential or the file,
+        in words for people; "" where nobody does, so that a default holds."""
+        node: Any = self.tree
+        for part in path:
+            try:
+                node = node[part]
+            except (KeyError, IndexError, TypeError):
+                return ""
+        return self.over_file(path) or str(self.file)
+
+    def over_file(self, path: Sequence[str | int]) -> str:
+        """The variable or the credential that set `path`, or a table around it; "" for none."""
+        parts = tuple(map(str, path))
+        found = (self.origins.get(parts[:end]) for end in range(len(parts), 0, -1))
+        return next((origin for origin in found if origin), "")
+
+    def put(self, path: Sequence[str], text: str, origin: str) -> None:
+        """Lay one value over what there is."""
+        try:
+            _place(self.tree, path, _parse(text))
+        except ValueError as exc:
+            self.problems.append(Problem(origin, str(exc)))
+            return
+        whole = tuple(path)
+        for below in [known for known in self.origins if known[: len(whole)] == whole]:
+            del self.origins[below]
+        self.origins[whole] = origin
+
+
 def load_settings(
     model: type[ModelT],
     *,
@@ -45,31 +90,57 @@ def load_settings(
     prefix: str,
     look_across: Callable[[Mapping[str, Any]], Iterable[Problem]] = lambda _: (),
 ) -> ModelT:
-    """Read `file` (None: start from nothing), lay the variables named `prefix`__… over it and validate.
+    """Read what `read_written` reads, and validate it.
 
     `look_across` finds what no single key shows; it sees the values as they were read, right or wrong.
     Raises ConfigError. Whether files that the settings name exist is the caller's question."""
-    tree = _read_toml(file) if file is not None else {}
-    problems: list[Problem] = []
-    origins: dict[str, str] = {}
-    for variable in sorted(environment):
-        if variable.upper().startswith(f"{prefix}_") and not variable.upper().startswith(f"{prefix}__"):
-            problems.append(Problem(variable, f"names no key: write {prefix}__KEY, with two underscores"))
-        elif variable.upper().startswith(f"{prefix}__"):
-            path = variable[len(prefix) + 2 :].lower().split("__")
-            try:
-                origins[_place(tree, path, _parse(environment[variable]))] = variable
-            except ValueError as exc:
-                problems.append(Problem(variable, str(exc)))
-    problems += look_across(tree)
+    written = read_written(file=file, environment=environment, prefix=prefix)
+    problems = [*written.problems, *look_across(written.tree)]
     try:
-        settings = model.model_validate(tree)
+        settings = model.model_validate(written.tree)
     except ValidationError as exc:
-        problems += _problems_of(exc, tree, origins)
+        problems += _problems_of(exc, written)
     else:
         if not problems:
             return settings
     raise ConfigError(problems)
+
+
+def read_written(*, file: Path | None, environment: Mapping[str, str], prefix: str) -> Written:
+    """Read `file` (None: start from nothing), lay over it the credentials `config.`… of the folder that
+    CREDENTIALS_DIRECTORY names, and over them the variables named `prefix`__….
+
+    Raises ConfigError for a file that cannot be read; other problems are in the result."""
+    written = Written(file, _read_toml(file) if file is not None else {})
+    if directory := environment.get(CREDENTIALS_VARIABLE):
+        _lay_credentials(written, Path(directory))
+    for variable in sorted(environment):
+        if variable.upper().startswith(f"{prefix}_") and not variable.upper().startswith(f"{prefix}__"):
+            what = f"names no key: write {prefix}__KEY, with two underscores"
+            written.problems.append(Problem(variable, what))
+        elif variable.upper().startswith(f"{prefix}__"):
+            path = variable[len(prefix) + 2 :].lower().split("__")
+            written.put(path, environment[variable], variable)
+    return written
+
+
+def _lay_credentials(written: Written, directory: Path) -> None:
+    try:
+        files = sorted(file for file in directory.iterdir() if file.name.startswith(CREDENTIAL_PREFIX))
+    except OSError as exc:
+        what = f"{directory} cannot be read: {exc.strerror or exc}"
+        written.problems.append(Problem(CREDENTIALS_VARIABLE, what))
+        return
+    for file in files:
+        origin = f"credential {file.name}"
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except OSError as exc:
+            written.problems.append(Problem(origin, f"cannot be read: {exc.strerror or exc}"))
+        except UnicodeDecodeError:
+            written.problems.append(Problem(origin, "is not text"))
+        else:
+            written.put(file.name.removeprefix(CREDENTIAL_PREFIX).split("."), text, origin)
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -90,10 +161,10 @@ def _parse(text: str) -> Any:
         raise ValueError(f"is not JSON: {exc}") from exc
 
 
-def _place(tree: dict[str, Any], path: list[str], value: Any) -> str:
-    """Set `value` at `path`, making tables on the way; returns the key path. Raises ValueError."""
+def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set `value` at `path`, making tables on the way. Raises ValueError."""
     if not all(path):
-        raise ValueError("names no key: a part between two '__' is empty")
+        raise ValueError("names no key: a part of it is empty")
     node: Any = tree
     for done, part in enumerate(path, 1):
         last = done == len(path)
@@ -109,26 +180,19 @@ def _place(tree: dict[str, Any], path: list[str], value: Any) -> str:
         elif isinstance(node, dict):
             if last:
                 node[part] = value
-            elif not isinstance(node.get(part), dict | list):
-                node[part] = {}
-            node = node[part]
+            node = node.setdefault(part, {})
         else:
             where = ".".join(path[: done - 1])
             raise ValueError(f"'{where}' is a value, not a table")  # noqa: TRY004 - what was typed, not a type
-    return ".".join(path)
 
 
-def _problems_of(
-    error: ValidationError, tree: Mapping[str, Any], origins: Mapping[str, str]
-) -> list[Problem]:
-    found = []
+def _problems_of(error: ValidationError, written: Written) -> Iterator[Problem]:
     for one in error.errors(include_url=False, include_input=False, include_context=False):
-        parts = _without_tags(one["loc"], tree)
+        parts = _without_tags(one["loc"], written.tree)
         where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".") or "(top)"
-        variable = origins.get(".".join(map(str, parts)).lower())
+        origin = written.over_file(parts)
         what = "unknown key" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
-        found.append(Problem(f"{where} (from {variable})" if variable else where, what))
-    return found
+        yield Problem(f"{where} (from {origin})" if origin else where, what)
 
 
 def _without_tags(loc: Sequence[int | str], tree: Any) -> list[int | str]:
