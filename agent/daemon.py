@@ -1,11 +1,10 @@
 """The agent as a whole: what is made in which order, and how it stops."""
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -26,32 +25,30 @@ from agent.config import (
     SystemdDriver,
     TcpCheck,
 )
+from agent.core.link_state import LinkState
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.identity import read_membership
 from agent.instance import Instance
 from agent.journal import JOURNAL_NAME, Journal
+from agent.link_file import LinkFile
 from agent.pulse import Pulse
 from agent.renewal import Renewals
 from agent.runner import Tools
 from agent.service import CommandService, ServiceManager, SystemdService, UnwatchedService
+from agent.state_dir import hold_state_dir
 from agent.switch import InstallRoot
 from agent.unpack import sandbox
 from agent.uplink import HostFacts, Uplink
 from shared.clock import Clock, SystemClock
-from shared.errors import AttemptError, ReleasehandError
+from shared.errors import AttemptError
 from shared.logs import get_log
 from shared.supervisor import UNSUPERVISED, Supervisor
 
-LOCK_NAME: Final = "agent.lock"
 PACKAGES_NAME: Final = "packages"
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = get_log(__name__)
-
-
-class StateDirBusyError(ReleasehandError):
-    """Another agent runs with this state directory."""
 
 
 def agent_version() -> str:
@@ -65,13 +62,14 @@ async def run_agent(
     jitter: Callable[[], float] = random,
     checkpoint: Callable[[str], None] = lambda _: None,
     supervisor: Supervisor = UNSUPERVISED,
+    link_dir: Path | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT. Attempts at work are left for the next start; services stay up.
 
     `jitter` gives numbers in [0, 1), by which pauses vary. `checkpoint` is told each move and effect right
     after it happened; it is for tests that kill the agent there. `supervisor` hears when recovery is done.
-    Raises StateDirBusyError, JournalError,
-    OSError, AttemptError when it cannot start."""
+    How the link is stands in `link_dir`, without one in the state directory (agent.link_file).
+    Raises StateDirBusyError, JournalError, OSError, AttemptError when it cannot start."""
     clock = clock or SystemClock()
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_state_dir(config.state_dir), _stop_signals() as stopped:
@@ -111,7 +109,7 @@ async def run_agent(
                 clock=clock,
                 news=news,
                 jitter=jitter,
-                show=supervisor.show,
+                show=_shower(supervisor, LinkFile(link_dir or config.state_dir)),
                 renewals=Renewals(config.state_dir, clock, jitter),
             )
             log.info(
@@ -141,6 +139,14 @@ async def run_agent(
         log.info("agent stopped")
 
 
+def _shower(supervisor: Supervisor, file: LinkFile) -> Callable[[LinkState], Awaitable[None]]:
+    async def show(state: LinkState) -> None:
+        supervisor.show(state.describe())
+        await file.write(state)
+
+    return show
+
+
 async def _clear(downloader: Downloader) -> None:
     """A directory that cannot be used is no reason not to start: the next download will say what is wrong."""
     try:
@@ -151,12 +157,13 @@ async def _clear(downloader: Downloader) -> None:
 
 def _make_instance(section: InstanceSection, config: AgentConfig, journal: Journal, clock: Clock) -> Instance:
     root = InstallRoot(section.root)
-    service, check = _make_service(section, root), _make_check(section, clock)
+    service, check = make_service(section, root), _make_check(section, clock)
     policy = config.trust.policy_for(section.service)
     return Instance(section, root, service, check, journal, policy)
 
 
-def _make_service(section: InstanceSection, root: InstallRoot) -> ServiceManager:
+def make_service(section: InstanceSection, root: InstallRoot) -> ServiceManager:
+    """The driver that the section names."""
     match section.driver:
         case SystemdDriver(unit=unit):
             return SystemdService(unit)
@@ -206,28 +213,6 @@ def _make_probe(section: InstanceSection) -> Probe | None:
 def _active_version(root: InstallRoot) -> str:
     name = root.current()
     return next((one.version for one in root.releases() if one.name == name), "")
-
-
-@contextmanager
-def hold_state_dir(state_dir: Path) -> Iterator[None]:
-    """Keep every other agent out of `state_dir`: two with one journal would undo each other's work.
-
-    The lock ends with the process, however that ends. Raises StateDirBusyError."""
-    fd = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            who = f"process {holder}" if holder else "another process"
-            raise StateDirBusyError(
-                f"cannot use {state_dir}: {who} is an agent with this state directory"
-            ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -81,6 +81,11 @@ class Link:
             heartbeat=pulse.heartbeat,
         )
 
+    @property
+    def heard_at(self) -> float:
+        """When the controller last said something, on the monotonic clock."""
+        return self._session.heard_at
+
     async def run(self) -> NoReturn:
         """Raises LinkLostError, QueueFullError, ProtocolError, OSError or a WebSocketException when the
         link ends."""

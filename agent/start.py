@@ -19,6 +19,7 @@ def run_daemon(config: Path) -> int:
 
     from agent.config import AgentConfig, load_config
     from agent.daemon import run_agent
+    from agent.link_file import link_dir
     from shared.clock import SystemClock
     from shared.errors import ReleasehandError
     from shared.logs import configure_logs, get_log
@@ -28,7 +29,8 @@ def run_daemon(config: Path) -> int:
     async def serve(settings: AgentConfig) -> None:
         supervisor = Supervisor.from_environment(os.environ)
         async with supervisor.watch(SystemClock()):
-            await run_agent(settings, supervisor=supervisor)
+            folder = link_dir(os.environ, settings.state_dir)
+            await run_agent(settings, supervisor=supervisor, link_dir=folder)
 
     try:
         settings = load_config(config, os.environ)

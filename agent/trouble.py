@@ -77,6 +77,13 @@ def is_expiry(error: Exception) -> bool:
     return isinstance(error, ssl.SSLError) and error.reason == _EXPIRED_ALERT
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the controller looked at what this agent shows, and does not take it."""
+    if isinstance(error, InvalidStatus):
+        return error.response.status_code in {401, 403}
+    return isinstance(error, ssl.SSLError) and (error.reason or "") in {_EXPIRED_ALERT, *_REFUSED}
+
+
 def _body(error: InvalidStatus) -> str:
     """What a controller that takes no more links says beside the status."""
     if error.response.status_code != 503:

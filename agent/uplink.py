@@ -4,8 +4,9 @@ The agent does its work whether there is a link or not; what it has to say waits
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from random import random
 from typing import Any, Final, NoReturn
 
@@ -14,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidMessage, WebSocketException
 from websockets.frames import CloseCode
 
+from agent.core.link_state import LinkCondition, LinkState
 from agent.direct import DirectConnect
 from agent.enrolment import RefusedError
 from agent.executor import Executor
@@ -22,7 +24,7 @@ from agent.journal import Journal
 from agent.link import Link, LinkLostError, LinkRefusedError
 from agent.pulse import Pulse
 from agent.renewal import Renewals
-from agent.trouble import describe_trouble, is_expiry
+from agent.trouble import describe_trouble, is_expiry, is_refusal
 from shared.clock import Clock
 from shared.errors import ReleasehandError
 from shared.frames import MAX_FRAME_BYTES, Hello, Refuse, Welcome, decode_from_controller, encode
@@ -70,6 +72,10 @@ def _is_shut_out(error: Exception) -> bool:
     return isinstance(error, LinkRefusedError | RefusedError) and error.code in SHUT_OUT
 
 
+async def _show_nobody(_: LinkState) -> None:
+    pass
+
+
 class Uplink:
     """Keep `run` running."""
 
@@ -84,19 +90,20 @@ class Uplink:
         clock: Clock,
         news: asyncio.Event,
         jitter: Callable[[], float] = random,
-        show: Callable[[str], None] = lambda _: None,
+        show: Callable[[LinkState], Awaitable[None]] = _show_nobody,
         renewals: Renewals | None = None,
     ) -> None:
         """`read_membership` is called in a thread before each connection, for it may have changed; it raises
         ReleasehandError. `jitter` gives numbers in [0, 1); `news` is set whenever the journal has something
-        new to report; `show` is told in one line how the link is. Without `renewals` certificates are
-        kept to their end."""
+        new to report; `show` is told how the link is whenever that changes. Without `renewals`
+        certificates are kept to their end."""
         self._read_membership, self._facts = read_membership, facts
         self._member: Membership | None = None
         self._executor, self._journal, self._pulse = executor, journal, pulse
         self._clock, self._jitter, self._news, self._show = clock, jitter, news, show
         self._renewals = renewals
         self._window_s = MIN_WINDOW_S
+        self._state = LinkState(LinkCondition.CONNECTING, clock.now())
         self._told = ""
         self._expired = False  # the hub says so, whatever this host's clock says
         self._since = 0.0  # the end of the newest link or the start of the newest try, whichever is later
@@ -106,6 +113,7 @@ class Uplink:
 
         The pause counts from the end of a link, or from the start of a try that led to none: one into a
         network that is dead takes long itself, and the agent is to be back within the window."""
+        await self._show(self._state)
         while True:
             self._since = self._clock.monotonic()
             try:
@@ -114,13 +122,16 @@ class Uplink:
                 reason = describe_trouble(exc, self._member, self._clock.now())
                 window_s = MAX_WINDOW_S if _is_shut_out(exc) else self._window_s
                 self._expired = is_expiry(exc)
+                refused = isinstance(exc, LinkRefusedError | RefusedError) or is_refusal(exc)
             delay_s = max(0.0, self._jitter() * window_s - (self._clock.monotonic() - self._since))
             self._tell(reason, delay_s)
+            await self._turn(LinkCondition.REFUSED if refused else LinkCondition.OFFLINE, why=reason)
             await self._clock.sleep(delay_s)
 
     async def _hold_link(self) -> NoReturn:
         self._member = None
         self._member = member = await asyncio.to_thread(self._read_membership)
+        self._state = replace(self._state, controller=member.url)
         if self._renewals is not None and (self._expired or member.ends_at <= self._clock.now()):
             self._expired = False
             self._member = member = await self._renewals.renew_expired(member)
@@ -147,7 +158,8 @@ class Uplink:
         self._compare_clocks(welcome)
         self._window_s = min(max(MIN_WINDOW_S, welcome.reconnect_window_s), MAX_WINDOW_S)
         self._told = ""
-        self._show(f"connected to {member.url}")
+        self._state = replace(self._state, last_heard=self._clock.now())
+        await self._turn(LinkCondition.ONLINE)
         log.info("link was established", controller=member.url, epoch=welcome.session_epoch)
         link = Link(
             socket,
@@ -164,6 +176,8 @@ class Uplink:
             await link.run()
         finally:
             self._since = self._clock.monotonic()
+            silent_for = timedelta(seconds=self._since - link.heard_at)
+            self._state = replace(self._state, last_heard=self._clock.now() - silent_for)
 
     async def _greet(self, socket: ClientConnection, agent_id: str) -> Welcome:
         await socket.send(encode(await self._hello(agent_id)))
@@ -211,6 +225,12 @@ class Uplink:
         ahead_s = (self._clock.now() - welcome.server_time).total_seconds()
         if abs(ahead_s) >= TOLERATED_SKEW_S:
             log.info("this host's clock is not the controller's", ahead_s=round(ahead_s))
+
+    async def _turn(self, condition: LinkCondition, *, why: str = "") -> None:
+        before = self._state
+        self._state = before.turned(condition, self._clock.now(), why=why)
+        if (before.condition, before.why) != (condition, why):
+            await self._show(self._state)
 
     def _tell(self, reason: str, delay_s: float) -> None:
         """Say each reason once, not once per try."""

@@ -189,6 +189,11 @@ class Session:
 
     # time
 
+    @property
+    def heard_at(self) -> float:
+        """When the peer last said something, or the session began."""
+        return self._liveness.heard_at
+
     def tick(self, now: float) -> None:
         """Queue what is due by now: a heartbeat, and reports that waited long enough or went unanswered."""
         if self._liveness.beat(now):

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from agent.config import AgentConfig, load_config
-from agent.daemon import PACKAGES_NAME, hold_state_dir
+from agent.daemon import PACKAGES_NAME
 from agent.daemon import _make_instance as make_instance
 from agent.download import Downloader
 from agent.executor import Executor
@@ -33,6 +33,7 @@ from agent.runner import Tools
 from agent.service import ServiceManager
 from agent.service.process import boot_id, find_marked
 from agent.service.record import read_record
+from agent.state_dir import hold_state_dir
 from agent.switch import InstallRoot
 from shared.clock import SystemClock
 from shared.frames import Execute

@@ -1,0 +1,77 @@
+"""Whose a state directory is: one agent's at a time, and who that is."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from shared.errors import ReleasehandError
+
+LOCK_NAME: Final = "agent.lock"
+_MAX_PID_BYTES: Final = 32
+
+
+class StateDirBusyError(ReleasehandError):
+    """Another agent runs with this state directory. `holder` is its process, None when it cannot be told."""
+
+    def __init__(self, state_dir: Path, holder: int | None) -> None:
+        self.holder = holder
+        who = f"process {holder}" if holder else "another process"
+        super().__init__(f"cannot use {state_dir}: {who} is an agent with this state directory")
+
+
+@contextmanager
+def hold_state_dir(state_dir: Path) -> Iterator[None]:
+    """Keep every other agent out of `state_dir`: two with one journal would undo each other's work.
+
+    The lock ends with the process, however that ends. Raises StateDirBusyError, OSError."""
+    fd = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateDirBusyError(state_dir, _read_pid(fd)) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def find_holder(state_dir: Path) -> int | None:
+    """The process whose state directory this is; None when no agent runs with it.
+
+    The lock itself is not touched: one that tried it would be in the way of an agent that starts. Raises
+    PermissionError where it may not be looked at."""
+    try:
+        fd = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        pid, lock = _read_pid(fd), os.fstat(fd)
+    finally:
+        os.close(fd)
+    return pid if pid is not None and _has_open(pid, lock) else None
+
+
+def _read_pid(fd: int) -> int | None:
+    text = os.pread(fd, _MAX_PID_BYTES, 0).decode("ascii", "replace").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    """Whether this process has the file open: one that took the number of an agent that died has not."""
+    folder = Path(f"/proc/{pid}/fd")
+    try:
+        descriptors = list(folder.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    for descriptor in descriptors:
+        try:
+            if os.path.samestat(descriptor.stat(), file):
+                return True
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return False
