@@ -67,6 +67,29 @@ def join(
     raise typer.Exit(run_join(url, token_file, config, agent_id, state_dir, again=again))
 
 
+@app.command()
+def status(
+    config: ConfigFile = DEFAULT_CONFIG,
+    wait: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Wait until the agent is online, e.g. 60s; exit code 1: it is not."
+        ),
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/reference).")] = False,
+) -> None:
+    """Show what is deployed here, the last tasks and how the link to the controller is.
+
+    Read from this host alone: it works while the controller is away and while the agent is stopped."""
+    from agent.status_command import parse_span, run_status
+
+    try:
+        wait_s = parse_span(wait) if wait else None
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--wait") from exc
+    raise typer.Exit(run_status(config, wait_s=wait_s, as_json=as_json))
+
+
 @config_app.command("check")
 def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Read file, environment and trusted keys; print every problem. Exit code 0: usable, 2: not."""

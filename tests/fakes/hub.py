@@ -20,6 +20,7 @@ from shared.frames import (
     Move,
     Progress,
     Ref,
+    Refuse,
     RefusedInstance,
     Report,
     Wanted,
@@ -50,6 +51,7 @@ class FakeHub:
         self.refused: list[RefusedInstance] = []
         self.acknowledges = True
         self.is_full = False
+        self.greets_with: Refuse | None = None  # in the place of a welcome
         self.heartbeat_s = 10.0
         self.reconnect_window_s = 0.0
         self._changed = asyncio.Condition()
@@ -109,6 +111,9 @@ class FakeHub:
     async def hold(self, link: ServerConnection) -> None:
         hello = decode_from_agent(await link.recv())
         assert isinstance(hello, Hello)
+        if self.greets_with is not None:
+            await link.send(encode(self.greets_with))
+            return
         acked = self.recorded.get(hello.incarnation, 0)
         welcome = Welcome(
             server_time=self.clock.now(),

@@ -11,18 +11,22 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from agent.capabilities import describe_sandbox
+from agent.link_file import FILE_NAME
 from agent.unpack import sandbox
 from releasehand.model.codes import FailureCode
+from shared.frames import Refuse
 from tests.fakes import withheld
 from tests.fakes.archives import file, tgz
 from tests.fakes.host import deploy
 from tests.fakes.hub import FakeHub, run_hub
 from tests.fakes.origin import content, run_origin
+from tests.fakes.waiting import until
 
 MAX_IDLE_BYTES = 60 << 20
 
@@ -105,6 +109,42 @@ def test_a_daemon_does_not_carry_the_command_line_along(arguments: list[str], tm
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "False\n")
     assert ended.stderr.splitlines()[0] == f"{tmp_path}/missing.toml cannot be used:"
+
+
+async def ask_status(config: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    command = [sys.executable, "-m", "agent", "status", "--json", "--config", str(config), *words]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    told, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, json.loads(told)
+
+
+async def test_its_link_is_told_on_its_host_as_it_comes_and_goes(config: Path, hub: FakeHub) -> None:
+    async with agent(config) as process:
+        code, told = await ask_status(config, "--wait", "20s")
+        assert (code, told["pid"], told["agent_id"]) == (0, process.pid, "host-1")
+        assert (told["link"]["state"], told["link"]["controller"]) == ("online", hub.url)
+        hub.is_full = True
+        await hub.cut()
+
+        def link() -> dict[str, Any]:
+            found = json.loads((config.parent / "state" / FILE_NAME).read_bytes())
+            assert isinstance(found, dict)
+            return found
+
+        await until(lambda: "no room" in link()["why"])
+        assert link()["state"] == "offline"
+        assert link()["last_heard"] >= told["link"]["since"][:19]
+    _, told = await ask_status(config)
+    assert (told["link"]["state"], told["pid"]) == ("stopped", None)
+
+
+async def test_an_agent_that_is_not_let_in_says_that_it_is_refused(config: Path, hub: FakeHub) -> None:
+    hub.greets_with = Refuse(code="certificate_revoked", reason="it was revoked")
+    async with agent(config):
+        file = config.parent / "state" / FILE_NAME
+        await until(lambda: file.exists() and b'"refused"' in file.read_bytes())
+        assert "it was revoked (certificate_revoked)" in json.loads(file.read_bytes())["why"]
 
 
 async def test_a_second_agent_with_the_same_state_is_refused_in_words(config: Path, hub: FakeHub) -> None:
