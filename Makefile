@@ -33,7 +33,9 @@ faults-agent: $(ready)  ## break every system call by which the agent changes fi
 powercut: $(ready)  ## cut the power of hosts and of the controller's database (root)
 	@$(python) -m tests.powercut
 
-test-hosts: dist  ## the Debian package on hosts with a real systemd, booted on this machine (root, 5 min)
+test-hosts: $(ready)  ## the Debian package on hosts with a real systemd, booted on this machine (root, 4 min)
+	@scripts/hosts.sh
+	@! tests/hosts/probe.sh >/dev/null || scripts/dist.sh
 	@$(python) -m pytest tests/hosts
 
 dist: $(ready)  ## build the wheels and, on Debian, the .deb

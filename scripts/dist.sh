@@ -5,6 +5,8 @@
 # The package fits the distribution that it was built on: its interpreter is the system's python3, which its version
 # names (0.1.0+py3.11), so that those of several distributions lie in one folder. The same commit and
 # the same SOURCE_DATE_EPOCH (the commit's time when it is not set) give the same files.
+#
+# dist/.made-of names what the files were made of and what they are; where both are still so, nothing is built.
 set -eu
 cd "$(dirname "$0")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -12,6 +14,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 export SOURCE_DATE_EPOCH
 
 say() { printf '%s\n' "$*" >&2; }
+
+# Everything that the files depend on, committed or not, by its content; the interpreter and the commit's time too.
+name_sources() {
+    {
+        printf '%s\n' "$SOURCE_DATE_EPOCH" "$(/usr/bin/python3 -VV 2>&1)" "$(.venv/bin/python -VV)" "$(uname -m)"
+        tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --exclude=__pycache__ --exclude='*.pyc' \
+            releasehand shared controller agent systemd packaging scripts/dist.sh scripts/manual.py LICENSE README.md \
+            CHANGELOG.md pyproject.toml requirements.txt requirements-dev.txt .gitignore ||
+            date +%s%N # what cannot be read is not known to be the same
+    } | sha256sum
+}
+
+name_products() { find dist -maxdepth 1 -type f ! -name .made-of -exec sha256sum {} + | LC_ALL=C sort -k 2; }
 
 build_wheels() {
     rm -rf dist build/deb
@@ -69,6 +84,11 @@ build_package() {
     dpkg-deb --root-owner-group -Zzstd -z9 --build "$tree" "dist/releasehand-daemons_${version}_$architecture.deb" >/dev/null
 }
 
+sources="$(name_sources)"
+if [ -f dist/.made-of ] && [ "$(printf '%s\n' "$sources" "$(name_products)")" = "$(cat dist/.made-of)" ]; then
+    say "dist/ is of this tree already"
+    exit 0
+fi
 build_wheels
 if [ -f /etc/debian_version ] && command -v dpkg-deb >/dev/null; then
     build_package
@@ -76,3 +96,5 @@ else
     say "no .deb was built: this is no Debian, or dpkg-deb is missing"
 fi
 ls -l dist | awk 'NR > 1 { printf "%9d  dist/%s\n", $5, $NF }' >&2
+# What was edited while it was built is built again next time.
+[ "$(name_sources)" != "$sources" ] || printf '%s\n' "$sources" "$(name_products)" >dist/.made-of

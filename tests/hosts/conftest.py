@@ -13,8 +13,15 @@ def world() -> Iterator[World]:
     """A controller and three hosts, installed and joined."""
     if lacks := find_lacks():
         pytest.skip(f"this machine cannot boot hosts: it lacks {', '.join(lacks)}")
-    find_package()
+    package = find_package().read_bytes()
     with Lab(["ctl", "h1", "h2", "h3"]) as lab:
-        world = World(lab)
+        world = World(lab, package)
         world.set_up()
         yield world
+
+
+@pytest.fixture(scope="session")
+def bad_cable() -> None:
+    """For tests whose packets are late, lost, or go one way only."""
+    if lacks := find_lacks("cable"):
+        pytest.skip(f"this machine has no bad cables: it lacks {', '.join(lacks)}")

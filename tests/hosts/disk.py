@@ -27,6 +27,7 @@ ABSENT: Final = (
     "etc/rc4.d",
     "etc/rc5.d",
     "etc/rc6.d",
+    "var/lib/man-db/auto-update",  # an index of all manual pages at each installation: seconds, for nobody
 )
 # Units that belong to a machine with hardware, or that would fight with the one around it.
 MASKED: Final = (Path(__file__).parent / "masked-units.txt").read_text(encoding="ascii").split()
@@ -47,6 +48,7 @@ def lay_out(disk: Path, name: str) -> None:
         path.chmod(mode)
         os.setxattr(path, "trusted.overlay.opaque", b"y")  # what the machine has there is hidden
     for file in ABSENT:
+        (upper / file).parent.mkdir(parents=True, exist_ok=True)
         os.mknod(upper / file, 0o020000)  # a white-out: as if it were not there
     for file, text in {**FILES, "etc/machine-id": token_hex(16) + "\n", "etc/hostname": name + "\n"}.items():
         (upper / file).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from .host import ENVIRONMENT, HERE, PATH, Host, LabError, wait_for
+from .host import ENVIRONMENT, HERE, Host, LabError, wait_for
 
 NET: Final = "10.213.77"
 _NETWORK: Final = """
@@ -42,19 +42,14 @@ mount -t tmpfs -o "mode=755,size=$SIZE" "disk-$NAME" "$LAB/disk/$NAME"
 """
 
 
-def find_lacks() -> list[str]:
-    """Why this machine cannot have hosts, in words; empty if it can."""
-    if os.geteuid() != 0:
-        return ["root"]
-    tools = ("unshare", "nsenter", "mount", "pivot_root", "setpriv", "ip", "systemctl", "journalctl", "dpkg")
-    lacks = [f"the command {tool}" for tool in tools if shutil.which(tool, path=PATH) is None]
-    if lacks:
-        return lacks
-    probe = "mount -t cgroup2 c /mnt; mkdir /mnt/lab-probe; rmdir /mnt/lab-probe; ip link add br0 type bridge"
-    tried = subprocess.run(
-        [*_UNSHARE, "bash", "-ec", probe], capture_output=True, text=True, check=False, env=ENVIRONMENT
+def find_lacks(of: str = "") -> list[str]:
+    """Why this machine cannot have hosts, in words; empty if it can. With "cable": no bad cables."""
+    probe = subprocess.run(
+        [HERE / "probe.sh", of], capture_output=True, text=True, check=False, env=ENVIRONMENT
     )
-    return [] if tried.returncode == 0 else [f"namespaces of its own ({tried.stderr.strip()})"]
+    if probe.returncode and not probe.stdout:
+        raise LabError(f"the probe itself failed: {probe.stderr}")
+    return probe.stdout.splitlines()
 
 
 _UNSHARE: Final = (

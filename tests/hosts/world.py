@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -89,6 +90,7 @@ class World:
     """Up and joined."""
 
     lab: Lab
+    package: bytes  # the .deb, read once: dist/ may be built anew meanwhile
 
     @property
     def ctl(self) -> Host:
@@ -100,19 +102,19 @@ class World:
 
     def set_up(self) -> None:
         """Install the package everywhere, start a controller and an origin, have every host join."""
-        for host in self.lab.hosts.values():
-            self.install(host)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.install, self.lab.hosts.values()))
         self._make_origin()
         self.ctl.put("/etc/releasehand/controller.toml", CONTROLLER)
         self.ctl.run("chgrp releasehand /etc/releasehand/controller.toml")
         self.ctl.run("chmod 640 /etc/releasehand/controller.toml")
         self.ctl.run("systemctl enable --now releasehand-controller")
-        for host in self.hosts:
-            self.join(host)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.join, self.hosts))
 
     def install(self, host: Host) -> None:
         """The package, over an older one where there is one."""
-        host.put("/root/releasehand.deb", find_package().read_bytes())
+        host.put("/root/releasehand.deb", self.package)
         host.run("dpkg -i /root/releasehand.deb && rm /root/releasehand.deb", timeout_s=300)
 
     def start_origin(self) -> None:
