@@ -22,7 +22,7 @@ from typing import Final
 
 from agent.disk import Witness, empty_directory, remove_directory
 from agent.errors import BrokenLinkError, HostError, disk_errors
-from shared.files import replace_file, sync_directory
+from shared.files import make_open_directory, replace_file, sync_directory
 
 _DIGEST_CHARS: Final = 12
 _OWN_NAME: Final = re.compile(rf"(?P<version>.+)-[0-9a-f]{{{_DIGEST_CHARS}}}(?:-[0-9]+)?")
@@ -86,9 +86,11 @@ class InstallRoot:
         return self._releases / name
 
     def prepare(self) -> None:
-        """Make what is missing: the root, releases/ and .staging/. Safe to repeat."""
+        """Make what is missing: the root, releases/ and .staging/. Safe to repeat.
+
+        Services run as other accounts, which can read releases; what is there already keeps its mode."""
         with self._errors():
-            self._releases.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_open_directory(self._releases)
             self._staging.mkdir(mode=0o700, exist_ok=True)
             sync_directory(self._root)
 

@@ -18,6 +18,18 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def make_open_directory(path: Path) -> None:
+    """Make the directory `path` and those above it, where missing, for everybody to read (0755) whatever the
+    umask. Safe to repeat; a kill leaves at most an empty ".<name>.new"."""
+    if path.is_dir():
+        return
+    make_open_directory(path.parent)
+    draft = path.with_name(f".{path.name}.new")
+    draft.mkdir(exist_ok=True)
+    draft.chmod(0o755)  # before it has its name: nobody finds one that is closed
+    draft.rename(path)
+
+
 def replace_file(path: Path, content: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
     """Make `path` hold exactly `content`; a reader sees the old file or the new one, never a part.
 

@@ -54,6 +54,27 @@ def test_a_root_is_prepared_and_prepared_again(root: InstallRoot) -> None:
     assert root.free_bytes() > 0
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_what_is_made_can_be_read_by_every_service_and_written_by_none(tmp_path: Path, umask: int) -> None:
+    """Units give the agent a umask that is for its secrets."""
+    before = os.umask(umask)
+    try:
+        InstallRoot(tmp_path / "srv/shop/shop-1").prepare()
+    finally:
+        os.umask(before)
+    made = [tmp_path / place for place in ("srv", "srv/shop", "srv/shop/shop-1", "srv/shop/shop-1/releases")]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o755] * 4
+
+
+def test_what_an_owner_made_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "shop/releases").mkdir(parents=True)
+    for name, mode in (("shop", 0o710), ("shop/releases", 0o750)):
+        (tmp_path / name).chmod(mode)
+    InstallRoot(tmp_path / "shop").prepare()
+    assert stat.S_IMODE((tmp_path / "shop").stat().st_mode) == 0o710
+    assert stat.S_IMODE((tmp_path / "shop/releases").stat().st_mode) == 0o750
+
+
 def test_a_committed_release_is_listed_with_what_is_known_of_it(root: InstallRoot) -> None:
     name = install(root, "v1.2.3")
     assert name == "v1.2.3-3f9ac2d41b7e"

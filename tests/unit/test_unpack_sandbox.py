@@ -12,11 +12,13 @@ import pytest
 
 from agent.unpack import Limits, landlock, ownership, sandbox, unpack
 from agent.unpack.process import library_places
+from tests.fakes import withheld
 from tests.fakes.archives import Member, directory, file, hardlink, symlink, tar, tgz
 from tests.fakes.users import ORDINARY, become, find_python, open_folder
 
 NAIVE_CHILD = "import sys; sys.path += {places!r}; import tests.fakes.naive_child"
 ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_PRIVILEGES = [find_python(ORDINARY), "-I", withheld.__file__, "--privileged"]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 needs_landlock = pytest.mark.skipif(landlock.abi() < landlock.LEAST_ABI, reason="this kernel has no Landlock")
 
@@ -207,7 +209,8 @@ def test_the_host_is_told_what_the_sandbox_is_worth() -> None:
 
 
 @as_root
-def test_an_ordinary_user_can_run_the_command(for_all: Path) -> None:
+@pytest.mark.parametrize("within", [[], WITHOUT_PRIVILEGES], ids=["by hand", "in a unit without privileges"])
+def test_an_ordinary_user_can_run_the_command(for_all: Path, within: list[str]) -> None:
     package, dest = for_all / "package", for_all / "dest"
     package.write_bytes(tgz(file("a/run", mode=0o755), symlink("l", "a/run")))
     dest.mkdir()
@@ -217,6 +220,7 @@ def test_an_ordinary_user_can_run_the_command(for_all: Path) -> None:
     )
     command = [
         *become(ORDINARY),
+        *within,
         find_python(ORDINARY),
         "-I",
         "-c",
