@@ -109,6 +109,24 @@ def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
     typer.echo(f"{config}: fine; {who} with {count}")
 
 
+@config_app.command("polkit")
+def polkit(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Print the polkit rule that an agent without root needs, for the units of the instances.
+
+    It belongs into /etc/polkit-1/rules.d/50-releasehand-agent.rules. Exit code 2: the file is not usable."""
+    import os
+
+    from agent.config import read_config
+    from agent.polkit import find_units, write_rules
+    from shared.settings import ConfigError
+
+    try:
+        settings = read_config(config, os.environ)
+    except ConfigError as exc:
+        _give_up(config, exc.problems)
+    typer.echo(write_rules(find_units(settings)), nl=False)
+
+
 def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:
     tell_problems(config, problems)
     raise typer.Exit(BAD_CONFIG)

@@ -56,7 +56,6 @@ install_files() { # TREE
         [ "$folder" = system-preset ] && target=systemd/system-preset
         install -Dm 644 -t "$1/usr/lib/$target" systemd/"$folder"/*
     done
-    install -Dm 644 -t "$1/etc/polkit-1/rules.d" systemd/polkit-1/rules.d/*
     install -Dm 644 -t "$1/usr/share/doc/releasehand-daemons" LICENSE CHANGELOG.md packaging/deb/copyright
     install -Dm 644 -t "$1/usr/share/doc/releasehand-daemons/examples" packaging/examples/*
     mkdir -p "$1/usr/bin" "$1/usr/sbin" "$1/usr/share/man"
@@ -76,7 +75,6 @@ build_package() {
     build_environment "$tree"
     install_files "$tree"
     install -Dm 755 -t "$tree/DEBIAN" packaging/deb/postinst packaging/deb/prerm packaging/deb/postrm
-    (cd "$tree" && find etc -type f -printf '/%p\n' | sort) >"$tree/DEBIAN/conffiles"
     sed -e "s|@VERSION@|$version|" -e "s|@ARCHITECTURE@|$architecture|" -e "s|@PYTHON@|$python|" \
         -e "s|@FOLLOWING@|$following|" -e "s|@SIZE@|$(du -sk --exclude=DEBIAN "$tree" | cut -f1)|" \
         packaging/deb/control >"$tree/DEBIAN/control"

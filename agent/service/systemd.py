@@ -10,6 +10,13 @@ from releasehand.model.status import ServiceState
 
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,InvocationID,MainPID,NRestarts,Result"
 _ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+CHANGING_VERBS: Final = ("restart", "stop", "reset-failed")
+"""What is asked of systemd beside looking; where the agent is not root, polkit has to allow these."""
+_REFUSALS: Final = ("Interactive authentication required", "Access denied")  # polkit says no, or is missing
+_ASK_POLKIT: Final = (
+    "polkit does not let this account do that: what `releasehand-agent config polkit` prints belongs into"
+    " /etc/polkit-1/rules.d/50-releasehand-agent.rules"
+)
 _NOT_LOADED: Final = 5  # systemctl's exit code for a unit that systemd does not know: it does not run either
 _STATES: Final = {
     "active": ServiceState.RUNNING,
@@ -75,7 +82,9 @@ class SystemdService:
     async def _act(self, verb: str, *, fine: int = 0) -> None:
         ran = await self._run(verb, "--", self._unit)
         if ran.code not in {0, fine}:
-            raise ActivationError(f"{verb} {self._unit}", f"systemctl ended with {ran.code}", ran.output)
+            refused = any(words in ran.output for words in _REFUSALS)
+            reason = _ASK_POLKIT if refused else f"systemctl ended with {ran.code}"
+            raise ActivationError(f"{verb} {self._unit}", reason, ran.output)
 
     async def _run(self, *arguments: str) -> Ran:
         try:

@@ -120,6 +120,17 @@ async def test_a_restart_that_fails_says_the_tools_last_words(driver: SystemdSer
     assert caught.value.output == "Job for shop.service failed.\\x1b[31m"
 
 
+async def test_a_unit_that_polkit_does_not_allow_is_told_with_what_mends_it(
+    driver: SystemdService, tool: Path
+) -> None:
+    (tool.parent / "said").write_text(
+        "Failed to restart shop.service: Interactive authentication required.\n"
+    )
+    (tool.parent / "code").write_text("1")
+    with pytest.raises(ActivationError, match=r"rules\.d/50-releasehand-agent\.rules"):
+        await driver.restart()
+
+
 async def test_a_unit_that_is_down_after_its_restart_is_told(driver: SystemdService, show: Show) -> None:
     show(ActiveState="failed", SubState="failed", Result="exit-code")
     with pytest.raises(ActivationError, match=r"does not run afterwards: failed.*exit-code"):

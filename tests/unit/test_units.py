@@ -23,6 +23,12 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def read_lines(name: str) -> set[str]:
+    """What a unit says, without comments."""
+    lines = (UNITS / f"{name}.service").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
 @needs_systemd
 @pytest.mark.parametrize(
     ("name", "bound"),
@@ -50,6 +56,23 @@ def test_a_daemon_tells_systemd_how_it_does_and_is_started_again_whenever_it_end
     text = (UNITS / f"{name}.service").read_text(encoding="utf-8")
     for line in ("Type=notify", "WatchdogSec=30s", "Restart=always", "StartLimitIntervalSec=0"):
         assert f"\n{line}\n" in text
+
+
+def test_the_two_agents_differ_in_nothing_but_what_root_is() -> None:
+    """They stand side by side to be read whole; a change of one belongs into the other."""
+    root, user = (read_lines(name) for name in ("releasehand-agent", "releasehand-agent-user"))
+    assert {line.partition("=")[0] for line in root ^ user} == {
+        "Description",
+        "Conflicts",
+        "User",
+        "Group",
+        "SupplementaryGroups",
+        "CapabilityBoundingSet",
+        "AmbientCapabilities",
+        "PrivateUsers",
+        "RemoveIPC",
+        "SystemCallFilter",
+    }
 
 
 @pytest.mark.parametrize("name", ["releasehand-agent", "releasehand-agent-user"])
