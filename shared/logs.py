@@ -1,5 +1,5 @@
-"""Logging for both daemons: past-tense events with ids as fields, one line each: text or JSON on stderr, or
-entries of the journal.
+"""Logging for both daemons: past-tense events with ids as fields, one line each: text or JSON on stderr, or,
+where that is the journal's, entries with these fields.
 
     log = get_log(__name__)
     log.info("phase ended", instance_id="user-service-1", phase="downloading", outcome="ok")
@@ -70,7 +70,8 @@ def configure_logs(
 ) -> None:
     """Send everything to `stream` (stderr) as lines of `form`; safe to repeat, the last call counts.
 
-    Text that systemd would put into the journal goes there as entries of `program`, with their fields."""
+    What systemd would put into the journal goes there as entries of `program`, with their fields beside the
+    line: they have a priority, and no length at which the journal would cut a line in two."""
     handler = _make_handler(form, program, stream, environment)
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -85,13 +86,13 @@ def _make_handler(
     form: LogFormat, program: str, stream: TextIO | None, environment: Mapping[str, str]
 ) -> logging.Handler:
     handler: logging.Handler
-    if form == "text" and stream is None and is_stderr_of_journal(environment):
+    if stream is None and is_stderr_of_journal(environment):
         try:
             handler = JournalHandler(program)
         except OSError:
             pass  # what is written to stderr reaches it too, without fields
         else:
-            handler.setFormatter(JournalFormatter())
+            handler.setFormatter(JsonFormatter() if form == "json" else JournalFormatter())
             return handler
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
@@ -130,7 +131,8 @@ class JournalFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object per line; the fields stand beside time, level, logger and event."""
+    """One object per line; the fields stand beside time, level, logger and event. As an entry of the journal
+    it says all of it twice, for readers of either."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -142,7 +144,7 @@ class JsonFormatter(logging.Formatter):
         for key, value in _fields_of(record).items():
             line[key if key not in line else f"{key}_"] = value if _is_scalar(value) else str(value)
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            record.exc_text = line["traceback"] = self.formatException(record.exc_info)
         return escape_json(json.dumps(line, ensure_ascii=True))
 
 

@@ -1,5 +1,6 @@
 """Entries of the journal: what journald is sent, read as it reads it."""
 
+import json
 import logging
 import os
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shared.journald import JournalHandler, encode_entry, is_stderr_of_journal
-from shared.logs import JournalFormatter, get_log
+from shared.logs import JournalFormatter, JsonFormatter, get_log
 
 NAME = "test.journald"
 
@@ -123,6 +124,24 @@ def test_a_traceback_has_a_field_of_its_own(journal: Journal) -> None:
     assert entry["MESSAGE"] == 'phase met a bug error="ValueError: a bug"'
     assert entry["PRIORITY"] == "3"
     assert entry["TRACEBACK"].startswith("Traceback (most recent call last):\n")
+
+
+def test_lines_of_json_are_entries_with_the_same_fields(journal: Journal, handler: JournalHandler) -> None:
+    handler.setFormatter(JsonFormatter())
+    log = get_log(NAME, instance_id="web-1", deploy_id="d-1")
+    try:
+        raise ValueError("two\nlines" * 10_000)
+    except ValueError:
+        log.crash("phase ended", attempt=1)
+    entry = journal.take()
+    line = json.loads(entry["MESSAGE"])
+    assert {key: line[key] for key in ("level", "event", "instance_id", "deploy_id", "attempt")} == {
+        "level": "error", "event": "phase ended", "instance_id": "web-1", "deploy_id": "d-1", "attempt": 1
+    }  # fmt: skip
+    assert entry["TRACEBACK"] == line["traceback"]
+    assert {key: entry[key] for key in ("PRIORITY", "RELEASEHAND_DEPLOY_ID", "RELEASEHAND_ATTEMPT")} == {
+        "PRIORITY": "3", "RELEASEHAND_DEPLOY_ID": "d-1", "RELEASEHAND_ATTEMPT": "1"
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("handler")
