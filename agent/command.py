@@ -68,6 +68,25 @@ def join(
 
 
 @app.command()
+def leave(
+    config: ConfigFile = DEFAULT_CONFIG,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where the identity is; left out: what the configuration says.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not ask the controller; it has to be told there.")
+    ] = False,
+) -> None:
+    """Make this host an agent no more: its certificates are revoked, its instances released.
+
+    The agent must be stopped. Deployed software and the journal stay; joining again needs a new join token.
+    When the controller is away nothing is changed. Safe to repeat."""
+    from agent.leave_command import run_leave
+
+    raise typer.Exit(run_leave(config, state_dir, offline=offline))
+
+
+@app.command()
 def status(
     config: ConfigFile = DEFAULT_CONFIG,
     wait: Annotated[

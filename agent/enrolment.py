@@ -1,4 +1,5 @@
-"""Asks the controller for a certificate when there is none in force: one question on a connection of its own.
+"""Asks the controller what is asked beside a link, for a certificate or to be let go: one question on a
+connection of its own.
 
 Its path and frames: shared/enrolment.py."""
 
@@ -15,12 +16,16 @@ from releasehand.shown import escape_controls
 from shared.enrolment import (
     ANSWER_WITHIN_S,
     AUTHORITY_PATH,
+    LEAVE_PATH,
     MAX_QUESTION_BYTES,
+    Answer,
     Joined,
+    Leave,
+    Left,
     Question,
     decode_answer,
 )
-from shared.errors import ReleasehandError
+from shared.errors import ProtocolError, ReleasehandError
 from shared.frames import Refuse, encode
 
 MAX_AUTHORITIES_BYTES: Final = 65_536
@@ -32,7 +37,7 @@ class UnansweredError(ReleasehandError):
 
 
 class RefusedError(ReleasehandError):
-    """The controller gives no certificate. `code` is one of its own, the text says what to do."""
+    """The controller does not do what it was asked. `code` is one of its own, the text says what to do."""
 
     def __init__(self, code: str, reason: str) -> None:
         self.code = code
@@ -64,9 +69,27 @@ def fetch_authorities(url: str) -> bytes:
 
 
 async def ask(url: str, path: str, question: Question, tls: ssl.SSLContext) -> Joined:
-    """Put `question` to the hub at `url`. Whether that is the right one, `tls` knows.
+    """Ask the hub at `url` for a certificate. Whether that is the right one, `tls` knows.
 
     Safe to repeat, and to cancel. Raises RefusedError, UnansweredError, ProtocolError."""
+    answer = await _put(url, path, question, tls)
+    if not isinstance(answer, Joined):
+        raise ProtocolError("unexpected_frame", f"{answer.type} in answer to {question.type}")
+    return answer
+
+
+async def ask_to_leave(url: str, tls: ssl.SSLContext) -> Left:
+    """Have the hub at `url` let this agent go, whose certificate `tls` shows.
+
+    Safe to repeat, and to cancel. Raises RefusedError, UnansweredError, ProtocolError."""
+    answer = await _put(url, LEAVE_PATH, Leave(), tls)
+    if not isinstance(answer, Left):
+        raise ProtocolError("unexpected_frame", f"{answer.type} in answer to leave")
+    return answer
+
+
+async def _put(url: str, path: str, question: Question, tls: ssl.SSLContext) -> Joined | Left:
+    """Raises RefusedError, UnansweredError, ProtocolError."""
     where = urlsplit(url).netloc
     try:
         async with (
@@ -83,7 +106,7 @@ async def ask(url: str, path: str, question: Question, tls: ssl.SSLContext) -> J
             ) as socket,
         ):
             await socket.send(encode(question))
-            answer = decode_answer(await socket.recv())
+            answer: Answer = decode_answer(await socket.recv())
     except (OSError, WebSocketException) as exc:
         raise UnansweredError(f"cannot get an answer of {where}: {_say(exc)}") from exc
     if isinstance(answer, Refuse):

@@ -5,19 +5,16 @@ import os
 import ssl
 import sys
 from pathlib import Path
-from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from agent.config import HubUrl, read_config
 from agent.join import JoinError, Wish, join
-from agent.start import BAD_CONFIG, CANNOT_RUN, DEFAULT_CONFIG, tell_problems
+from agent.start import BAD_CONFIG, CANNOT_RUN, DEFAULT_CONFIG, DEFAULT_STATE_DIR, tell_problems
 from releasehand.model.fields import Name
 from shared.errors import ReleasehandError
 from shared.join_token import MAX_TOKEN_CHARS, parse_join_token
 from shared.settings import ConfigError
-
-DEFAULT_STATE_DIR: Final = Path("/var/lib/releasehand-agent")
 
 
 def run_join(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 DEFAULT_CONFIG: Final = Path("/etc/releasehand/agent.toml")
+DEFAULT_STATE_DIR: Final = Path("/var/lib/releasehand-agent")
 CANNOT_RUN: Final = 1
 BAD_CONFIG: Final = 2
 

@@ -29,6 +29,7 @@ def hold_state_dir(state_dir: Path) -> Iterator[None]:
     The lock ends with the process, however that ends. Raises StateDirBusyError, OSError."""
     fd = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        _give_to_owner(fd, state_dir)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -54,6 +55,13 @@ def find_holder(state_dir: Path) -> int | None:
     finally:
         os.close(fd)
     return pid if pid is not None and _has_open(pid, lock) else None
+
+
+def _give_to_owner(fd: int, state_dir: Path) -> None:
+    """An agent that does not run as root must be able to open what a command of root made."""
+    owner = state_dir.stat()
+    if os.geteuid() == 0 and owner.st_uid != os.fstat(fd).st_uid:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def _read_pid(fd: int) -> int | None:

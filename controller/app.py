@@ -18,6 +18,7 @@ from controller.certificate import FollowedCertificate
 from controller.checkpoint import Checkpoint, pass_by
 from controller.claimants import Claimants
 from controller.config import ControllerConfig, find_risks, hub_names, read_api_tokens
+from controller.departure import Departures
 from controller.dispatcher import Dispatcher
 from controller.enrolment import Enrolment
 from controller.health import Health
@@ -109,7 +110,7 @@ async def run_controller(
                 config.hub.send_timeout_s,
                 recorder.dropped,
             ),
-            doors=Doors(enrolment, clock),
+            doors=Doors(enrolment, Departures(store, notices.tell, revocations.look), clock),
             clock=clock,
         )
         leases, uses = Leases(store, clock), Uses(store, clock)

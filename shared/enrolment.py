@@ -1,6 +1,6 @@
-"""What a host without a certificate in force says to the controller, on two paths of the agents' port:
-`/join`, where it shows a join token, and `/renew`, where it shows a certificate that has expired. One
-question, one answer (docs/architecture.md).
+"""What a host says to the controller beside its link, on three paths of the agents' port: `/join`, where it
+shows a join token, `/renew`, where it shows a certificate that has expired, and `/leave`, where TLS has seen
+the one in force. One question, one answer (docs/architecture.md).
 
 The authority's certificate is at `/ca.pem` for everybody; a join token tells whether it is the right
 one."""
@@ -11,11 +11,12 @@ from pydantic import AfterValidator, Field, TypeAdapter
 
 from releasehand.model.fields import check_name
 
-from .frames import Frame, Pem, Refuse, decode_as
+from .frames import MAX_NUMBER, Frame, Pem, Refuse, decode_as
 
 AUTHORITY_PATH: Final = "/ca.pem"
 JOIN_PATH: Final = "/join"
 RENEW_PATH: Final = "/renew"
+LEAVE_PATH: Final = "/leave"
 MAX_QUESTION_BYTES: Final = 65_536
 ANSWER_WITHIN_S: Final = 10.0
 
@@ -50,8 +51,23 @@ class Joined(Frame):
     authorities: Pem
 
 
-Question = Join | RenewExpired
-Answer = Joined | Refuse
+class Leave(Frame):
+    """This host shall be an agent no more. Who it is, its certificate says."""
+
+    type: Literal["leave"] = "leave"
+
+
+class Left(Frame):
+    """It is none any more: its certificates are revoked, its instances anybody's who lists them. `released`
+    is how many those were, 0 where the same was answered before."""
+
+    type: Literal["left"] = "left"
+    agent_id: str
+    released: int = Field(ge=0, le=MAX_NUMBER)
+
+
+Question = Join | RenewExpired | Leave
+Answer = Joined | Left | Refuse
 
 _QUESTION: Final[TypeAdapter[Question]] = TypeAdapter(Annotated[Question, Field(discriminator="type")])
 _ANSWER: Final[TypeAdapter[Answer]] = TypeAdapter(Annotated[Answer, Field(discriminator="type")])

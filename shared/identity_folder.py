@@ -41,6 +41,15 @@ class IdentityFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_directory(self.path.parent)
 
+    def remove(self) -> None:
+        """Forget all of it; on disk on return, and safe to repeat. The certificate goes first: from then on
+        the host has not joined."""
+        files = (self.certificate_file, self.key_file, self.pending_key_file, self.url_file)
+        for file in (*files, self.authority_file):
+            file.unlink(missing_ok=True)
+        if self.path.is_dir():
+            sync_directory(self.path)
+
     def renew(self, certificate: bytes, authority: bytes) -> None:
         """Keep a newer certificate of the same key, and the authorities that count by now; on disk on return.
 

@@ -195,6 +195,15 @@ def check_link(certificate: Certificate | None, agent_id: str, key_sha256: str) 
     return standing
 
 
+def check_departure(certificate: Certificate | None, agent_id: str, key_sha256: str, *, left: bool) -> bool:
+    """Whether the agent is still to be let go; False where it left by this certificate, which it did if that
+    was revoked because it `left`: its answer was lost. Raises EnrolmentRefusedError."""
+    if left and certificate and (certificate.agent_id, certificate.key_sha256) == (agent_id, key_sha256):
+        return False
+    check_link(certificate, agent_id, key_sha256)
+    return True
+
+
 def check_renewal(
     certificate: Certificate | None, agent_id: str, applicant: Applicant, now: datetime
 ) -> Certificate:

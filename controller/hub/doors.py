@@ -1,4 +1,5 @@
-"""The paths of the agents' port that are there for hosts without a certificate in force (decisions/0008).
+"""The paths of the agents' port beside the link: for hosts without a certificate in force, and for those that
+leave (decisions/0008).
 
 Everything about them is bounded, for anybody may come: size, time, how many at once, how often from one
 address. Who is refused pays for it: the next question from its address is let in later."""
@@ -21,10 +22,14 @@ from shared.clock import Clock
 from shared.enrolment import (
     AUTHORITY_PATH,
     JOIN_PATH,
+    LEAVE_PATH,
     MAX_QUESTION_BYTES,
     RENEW_PATH,
+    Answer,
     Join,
     Joined,
+    Leave,
+    Left,
     Question,
     RenewExpired,
     decode_question,
@@ -33,13 +38,19 @@ from shared.errors import ProtocolError
 from shared.frames import Refuse, encode
 from shared.logs import get_log
 
+from .peer import Peer, read_peer
+
 QUESTION_WITHIN_S: Final = 5.0
 MAX_OPEN: Final = 100
 CALLS_PER_S: Final = 10.0  # from one address for long
 CALL_BURST: Final = 200
 REFUSED_COSTS: Final = 20  # calls: ten guesses at once, and then one in two seconds
 MAX_ADDRESSES: Final = 10_000
-_QUESTIONS: Final[Mapping[str, type[Question]]] = {JOIN_PATH: Join, RENEW_PATH: RenewExpired}
+_QUESTIONS: Final[Mapping[str, type[Question]]] = {
+    JOIN_PATH: Join,
+    RENEW_PATH: RenewExpired,
+    LEAVE_PATH: Leave,
+}
 
 log = get_log(__name__)
 
@@ -54,11 +65,17 @@ class Registrar(Protocol):
     async def renew_expired(self, asked: RenewExpired, *, address: str) -> Joined: ...
 
 
+class Farewell(Protocol):
+    """Who lets go. Raises EnrolmentRefusedError, StoreUnavailableError."""
+
+    async def leave(self, peer: Peer, *, address: str) -> Left: ...
+
+
 class Doors:
     """For the event loop alone."""
 
-    def __init__(self, registrar: Registrar, clock: Clock) -> None:
-        self._registrar, self._clock = registrar, clock
+    def __init__(self, registrar: Registrar, farewell: Farewell, clock: Clock) -> None:
+        self._registrar, self._farewell, self._clock = registrar, farewell, clock
         self._allowances: OrderedDict[str, Allowance] = OrderedDict()
         self._open = 0
 
@@ -91,7 +108,7 @@ class Doors:
         try:
             async with asyncio.timeout(QUESTION_WITHIN_S):
                 text = await connection.recv()
-            answer = await self._answer(_path(connection.request), text, address)
+            answer = await self._answer(connection, text, address)
             async with asyncio.timeout(QUESTION_WITHIN_S):
                 await connection.send(encode(answer))
         except (ConnectionClosed, TimeoutError):
@@ -99,13 +116,16 @@ class Doors:
         finally:
             self._open -= 1
 
-    async def _answer(self, path: str, text: str | bytes, address: str) -> Joined | Refuse:
+    async def _answer(self, connection: ServerConnection, text: str | bytes, address: str) -> Answer:
+        path = _path(connection.request)
         try:
             question = decode_question(text)
             if not isinstance(question, _QUESTIONS[path]):
                 raise ProtocolError("unexpected_frame", f"a {question.type} at {path}")
             if isinstance(question, Join):
                 return await self._registrar.join(question, address=address)
+            if isinstance(question, Leave):
+                return await self._farewell.leave(_identify(connection), address=address)
             return await self._registrar.renew_expired(question, address=address)
         except EnrolmentRefusedError as exc:
             return self._refuse(exc.code, str(exc), address)
@@ -129,6 +149,16 @@ class Doors:
         if len(self._allowances) > MAX_ADDRESSES:
             self._allowances.popitem(last=False)
         return found
+
+
+def _identify(connection: ServerConnection) -> Peer:
+    """Who leaves. Raises EnrolmentRefusedError."""
+    peer = read_peer(connection.transport)
+    if peer is None:
+        raise EnrolmentRefusedError(
+            EnrolmentCode.UNKNOWN_CERTIFICATE, "this host showed no certificate of an agent"
+        )
+    return peer
 
 
 def _path(request: Request | None) -> str:

@@ -30,6 +30,12 @@ async def find(conn: AsyncConnection, serial: str) -> Certificate | None:
     return Certificate(*row) if row else None
 
 
+async def find_reason(conn: AsyncConnection, serial: str) -> str:
+    """Why the certificate with this serial was revoked; "" when it was not, or nobody said."""
+    row = (await conn.execute(select(CERTIFICATE.c.reason).where(CERTIFICATE.c.serial == serial))).first()
+    return str(row[0]) if row else ""
+
+
 async def find_given(
     conn: AsyncConnection, token_id: str, agent_id: str, key_sha256: str
 ) -> Certificate | None:

@@ -4,7 +4,7 @@ audit."""
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +15,7 @@ from controller.core.enrolment import (
     EnrolmentRefusedError,
     Term,
     admit,
+    check_departure,
     check_renewal,
     name_applicant,
 )
@@ -29,11 +30,14 @@ from releasehand.model import (
     RevokeAgentResult,
 )
 
-from . import audit, certificates, join_tokens
+from . import audit, certificates, join_tokens, moves, ownership
 from .transactions import Transactions
 
 SERIAL_BITS: Final = 159  # RFC 5280, 4.1.2.2: at most 20 bytes, and positive
 JOINED_AGAIN: Final = "the agent joined again"
+LEFT: Final = "the agent left"
+
+T = TypeVar("T")
 
 
 class Enrolments(Transactions):
@@ -164,13 +168,38 @@ class Enrolments(Transactions):
         actor = Actor(agent_id, ActorKind.AGENT, address)
         return await self._audited(renew, actor, AuditAction.RENEW_CERTIFICATE, "renew")
 
+    async def leave(
+        self, serial: str, agent_id: str, key_sha256: str, *, address: str
+    ) -> tuple[int, moves.Changed]:
+        """Let an agent go that has shown this key for its certificate with `serial`: nothing of it counts any
+        more on return, and its instances are anybody's. How many those were; a repeated call changes
+        nothing. Raises EnrolmentRefusedError, which is in the audit then."""
+
+        async def leave(conn: AsyncConnection, now: datetime) -> tuple[int, moves.Changed]:
+            objects: dict[str, str | int] = {"agent_id": agent_id, "serial": serial}
+            shown = await certificates.find(conn, serial)
+            left = await certificates.find_reason(conn, serial) == LEFT
+            try:
+                if not check_departure(shown, agent_id, key_sha256, left=left):
+                    return 0, moves.Changed()
+            except EnrolmentRefusedError as exc:
+                raise _Refused(exc, objects, now) from exc
+            objects["certificates"] = await certificates.revoke_all(conn, agent_id, LEFT, now)
+            released, changed = await ownership.release_all(conn, agent_id, now)
+            objects["instance_count"] = released
+            await audit.record(conn, AuditEntry(now, actor, AuditAction.LEAVE, objects=objects))
+            return released, changed
+
+        actor = Actor(agent_id, ActorKind.AGENT, address)
+        return await self._audited(leave, actor, AuditAction.LEAVE, "leave")
+
     async def _audited(
         self,
-        change: Callable[[AsyncConnection, datetime], Awaitable[Certificate]],
+        change: Callable[[AsyncConnection, datetime], Awaitable[T]],
         actor: Actor,
         action: AuditAction,
         point: str,
-    ) -> Certificate:
+    ) -> T:
         """Write what was refused into the audit before anybody hears of it."""
         try:
             return await self._write(change, point)

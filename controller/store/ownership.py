@@ -1,4 +1,5 @@
-"""What people say about whose an instance is: retired by hand, or given to another agent."""
+"""Whose an instance is, as people and leaving agents say: retired by hand, given to another agent, or let
+go."""
 
 from datetime import datetime
 from typing import Any
@@ -77,6 +78,22 @@ async def move(
         await audit.record(conn, AuditEntry(now, actor, AuditAction.MOVE_INSTANCE, objects=objects))
     result = MoveResult(instance_id=instance_id, service=row.service, agent_id=agent_id, moved_at=moved_at)
     return result, row.agent_id
+
+
+async def release_all(conn: AsyncConnection, agent_id: str, now: datetime) -> tuple[int, moves.Changed]:
+    """Retire what the agent has, as it leaves: any agent may have it. How many instances those were."""
+    mine = INSTANCE.c.agent_id == agent_id
+    listed = select(INSTANCE.c.instance_id).where(mine, INSTANCE.c.retired_at.is_(None))
+    names = list((await conn.execute(listed.order_by(INSTANCE.c.instance_id).with_for_update())).scalars())
+    changed = await claims.retire(conn, names, now, why="its agent left the controller")
+    moved_here = (mine, INSTANCE.c.moved_at.is_not(None))
+    await conn.execute(update(INSTANCE).where(*moved_here).values(moved_at=None, updated_at=now))
+    said = [
+        events.of_agent(agent_id, "instance_retired", now, instance_id=name, message="its agent left")
+        for name in names
+    ]
+    await events.append(conn, said)
+    return len(names), changed
 
 
 async def _find(conn: AsyncConnection, instance_id: str) -> Row[*tuple[Any, ...]]:

@@ -32,6 +32,7 @@ class AuditAction(StrEnum):
     JOIN = "join"  # an agent is given its first certificate, or one that replaces it
     RENEW_CERTIFICATE = "renew_certificate"
     REVOKE_AGENT = "revoke_agent"
+    LEAVE = "leave"  # an agent gives up what it had
     ROTATE_AUTHORITY = "rotate_authority"
     AUTHENTICATE = "authenticate"  # failures only
 

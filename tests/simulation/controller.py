@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from controller.bulletin import Bulletin
 from controller.claimants import Claimants
 from controller.core.refusals import StoreUnavailableError
+from controller.departure import Departures
 from controller.dispatcher import Dispatcher
 from controller.enrolment import Enrolment
 from controller.hub import Hub, HubSettings
@@ -23,6 +24,7 @@ from controller.hub.registry import Registry
 from controller.live import Live
 from controller.notice import Notices
 from controller.recorder import Recorder
+from controller.revocation import Revocations
 from controller.store import Batch, Changed, Store, open_store
 from controller.sweeper import Sweeper
 from shared.clock import Clock
@@ -245,7 +247,11 @@ class SimulatedController:
             dispatcher=dispatcher,
             notices=notices,
             deps=LinkDeps(store, enrolment, recorder.submit, live, self._clock, HEARTBEAT_S),
-            doors=Doors(enrolment, self._clock),
+            doors=Doors(
+                enrolment,
+                Departures(store, notices.tell, Revocations(store, registry, self._clock).look),
+                self._clock,
+            ),
             clock=self._clock,
         )
         try:

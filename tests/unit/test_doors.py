@@ -9,7 +9,8 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from controller.hub.doors import CALL_BURST, CALLS_PER_S, REFUSED_COSTS, Doors
-from shared.enrolment import AUTHORITY_PATH, Join, Joined, RenewExpired
+from controller.hub.peer import Peer
+from shared.enrolment import AUTHORITY_PATH, Join, Joined, Left, RenewExpired
 from tests.fakes.clock import FakeClock
 
 
@@ -25,6 +26,11 @@ class NobodyJoins:
         raise AssertionError(asked)
 
 
+class NobodyLeaves:
+    async def leave(self, peer: Peer, *, address: str) -> Left:
+        raise AssertionError(peer)
+
+
 def unserved() -> ServerConnection:
     return ServerConnection(ServerProtocol(), server=None)  # type: ignore[arg-type]
 
@@ -33,7 +39,7 @@ async def test_who_knocks_all_the_time_without_a_certificate_fills_no_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = FakeClock()
-    doors = Doors(NobodyJoins(), clock)
+    doors = Doors(NobodyJoins(), NobodyLeaves(), clock)
     answers = {doors.turn_away(unserved(), "192.0.2.7").status_code for _ in range(1_000)}
     assert answers == {http.HTTPStatus.UNAUTHORIZED}
     assert len(caplog.records) == CALL_BURST / REFUSED_COSTS
@@ -45,7 +51,7 @@ async def test_who_knocks_all_the_time_without_a_certificate_fills_no_log(
 
 async def test_a_network_of_one_customer_counts_as_one_stranger() -> None:
     """Whoever has one IPv6 address has 2**64: as many allowances would be none."""
-    doors = Doors(NobodyJoins(), FakeClock())
+    doors = Doors(NobodyJoins(), NobodyLeaves(), FakeClock())
 
     def come(address: str) -> http.HTTPStatus:
         answer = doors.admit(unserved(), Request(AUTHORITY_PATH, Headers()), address)

@@ -10,7 +10,17 @@ from typing import Any, Final, get_args
 
 import pytest
 
-from shared.enrolment import Answer, Join, Joined, Question, RenewExpired, decode_answer, decode_question
+from shared.enrolment import (
+    Answer,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Question,
+    RenewExpired,
+    decode_answer,
+    decode_question,
+)
 from shared.errors import ProtocolError
 from shared.frames import Frame, Refuse, encode
 
@@ -20,6 +30,8 @@ REQUEST: Final = CERTIFICATE.replace("CERTIFICATE", "CERTIFICATE REQUEST")
 EXAMPLES: Final[dict[str, Frame]] = {
     "host-join": Join(secret="AAECAwQFBgcICQoLDA0ODw", csr=REQUEST, agent_id="web-1"),
     "host-renew-expired": RenewExpired(certificate=CERTIFICATE, csr=REQUEST),
+    "host-leave": Leave(),
+    "hub-left": Left(agent_id="web-1", released=2),
     "hub-joined": Joined(agent_id="web-1", certificate=CERTIFICATE, authorities=CERTIFICATE),
     "hub-refuse": Refuse(code="token_used", reason="the join token was used already: make a new one"),
 }
