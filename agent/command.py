@@ -146,6 +146,36 @@ def polkit(config: ConfigFile = DEFAULT_CONFIG) -> None:
     typer.echo(write_rules(find_units(settings)), nl=False)
 
 
+@config_app.command("show")
+def show(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Print what is in effect, as TOML: file, credentials and environment together, and where each is from.
+
+    Secrets are masked. Exit code 2: it cannot be used."""
+    import os
+
+    from agent.config import ENVIRONMENT_PREFIX, read_config
+    from shared.settings import ConfigError, read_written
+    from shared.settings_page import write_page
+
+    try:
+        settings = read_config(config, os.environ)
+        written = read_written(file=config, environment=os.environ, prefix=ENVIRONMENT_PREFIX)
+    except ConfigError as exc:
+        _give_up(config, exc.problems)
+    typer.echo(write_page(settings, written), nl=False)
+
+
+@config_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of agent.toml, for editors."""
+    import json
+
+    from agent.config import AgentConfig
+    from shared.settings_schema import make_schema
+
+    typer.echo(json.dumps(make_schema(AgentConfig, "agent.toml of releasehand"), indent=2))
+
+
 def _give_up(config: Path, problems: Sequence[object]) -> NoReturn:
     tell_problems(config, problems)
     raise typer.Exit(BAD_CONFIG)

@@ -71,6 +71,34 @@ def check(config: ConfigFile) -> None:
     typer.echo(f"{config}: good")
 
 
+@config_app.command()
+def show(config: ConfigFile) -> None:
+    """Print what is in effect, as TOML: file, credentials and environment together, and where each is from.
+
+    Secrets are masked. Exit code 2: it cannot be used."""
+    from controller.config import ENVIRONMENT_PREFIX, load_config
+    from shared.settings import ConfigError, read_written
+    from shared.settings_page import write_page
+
+    try:
+        settings = load_config(config, os.environ)
+        written = read_written(file=config, environment=os.environ, prefix=ENVIRONMENT_PREFIX)
+    except ConfigError as exc:
+        fail(str(exc), 2, keep="\n")
+    typer.echo(write_page(settings, written), nl=False)
+
+
+@config_app.command()
+def schema() -> None:
+    """Print the JSON Schema of controller.toml, for editors."""
+    import json
+
+    from controller.config import ControllerConfig
+    from shared.settings_schema import make_schema
+
+    typer.echo(json.dumps(make_schema(ControllerConfig, "controller.toml of releasehand"), indent=2))
+
+
 @pki_app.command("init")
 def init_pki(config: ConfigFile) -> None:
     """Make the authority, unless it exists: then nothing changes. The first start does it too."""

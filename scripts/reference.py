@@ -5,16 +5,13 @@ replaced, all else is left alone. What a key means is the text below its field i
 nothing is written, and the exit code is 1 when the document is not up to date.
 """
 
-import ast
 import inspect
 import json
 import re
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
@@ -24,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from agent.config import AgentConfig
 from controller.config import ControllerConfig
+from shared.settings_schema import describe_keys, models_in
 
 DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "reference" / "configuration.md"
 FILES: Final[Mapping[str, type[BaseModel]]] = {"controller": ControllerConfig, "agent": AgentConfig}
@@ -64,7 +62,7 @@ def find_tables(table: Table) -> Iterator[Table]:
     """A table and all inside it, in the order of the code."""
     yield table
     for name, field in table.model.model_fields.items():
-        inside = list(_models_in(field.annotation))
+        inside = list(models_in(field.annotation))
         many = get_origin(field.annotation) is tuple
         path = f"{table.path}.{name}".lstrip(".") + (".NAME" if get_origin(field.annotation) is dict else "")
         for model in inside:
@@ -72,39 +70,9 @@ def find_tables(table: Table) -> Iterator[Table]:
             yield from find_tables(Table(path, model, field.is_required(), many, tag))
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    else:
-        for part in get_args(annotation):
-            yield from _models_in(part)
-
-
 def _tag_of(model: type[BaseModel]) -> str:
     kind = model.model_fields.get("type")
     return str(get_args(kind.annotation)[0]) if kind else ""
-
-
-def describe_keys(model: type[BaseModel]) -> dict[str, str]:
-    """The words below each field, or its Field(description=…); a field of a parent class has the parent's."""
-    found = {name: field.description for name, field in model.model_fields.items() if field.description}
-    for owner in reversed(model.__mro__):
-        if issubclass(owner, BaseModel) and owner is not BaseModel:
-            body = _class_body(owner)
-            for field, below in pairwise(body):
-                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                    match below:
-                        case ast.Expr(value=ast.Constant(value=str(text))):
-                            found[field.target.id] = " ".join(text.split())
-                        case _:
-                            pass  # nothing is told of it here
-    return found
-
-
-def _class_body(owner: type) -> list[ast.stmt]:
-    [tree] = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-    assert isinstance(tree, ast.ClassDef)
-    return tree.body
 
 
 def type_in_words(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
@@ -168,7 +136,7 @@ def write_table(table: Table) -> str:
     described = describe_keys(table.model)
     rows = []
     for name, field in table.model.model_fields.items():
-        if name == "type" or any(_models_in(field.annotation)):
+        if name == "type" or any(models_in(field.annotation)):
             continue
         if name not in described:
             raise UndescribedKeyError(f"{table.model.__name__}.{name}: write below it what it means")
