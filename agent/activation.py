@@ -8,12 +8,12 @@ Each step is safe to repeat after a crash; hooks have to be. Nothing here decide
 (agent.runner)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agent.core.record import AttemptRecord
 from agent.errors import ActivationError, HookFailedError
 from agent.finish import finish
-from agent.hooks import Account, Action, Hook, Occasion, run_hooks
+from agent.hooks import Account, Action, Hook, Occasion, end_leftover, run_hooks
 from agent.instance import Instance
 from agent.instance_config import HookSection, Restart
 from agent.observation import Observation, ProcessMark
@@ -37,16 +37,18 @@ class Activation:
 
     async def activate(self, record: AttemptRecord) -> None:
         """Until the new release was started. Raises AttemptError."""
+        await self._end_leftover(record)
         section = self._instance.section
         occasion = await self._occasion(record, Action.ACTIVATE)
-        await run_hooks("pre-hook", _hooks(section.pre_hook), occasion, self.account)
+        await self._run_hooks("pre-hook", section.pre_hook, occasion)
         await self._change_over(record.target)
 
     async def check(self, record: AttemptRecord) -> None:
         """Until it is known to be well, and to be the one that is linked. Raises AttemptError."""
+        await self._end_leftover(record)
         await self._wait_until_up(record.command.version)
         occasion = await self._occasion(record, Action.ACTIVATE)
-        await self._run_post_hooks(occasion)
+        await self._run_hooks("post-hook", self._instance.section.post_hook, occasion)
         await self._read_back(record.target)
 
     async def revert(self, record: AttemptRecord) -> AttemptRecord:
@@ -54,6 +56,7 @@ class Activation:
 
         A service that still is what it was before the first pre-hook is neither restarted nor checked: what
         failed was never its own doing. Raises AttemptError."""
+        await self._end_leftover(record)
         previous = record.previous or ""
         untouched = await self._is_untouched(record)
         if not previous:
@@ -65,7 +68,8 @@ class Activation:
                 await self._run_pre_hooks_anyway(occasion)
                 await self._change_over(previous)
                 await self._wait_until_up(occasion.version)
-            await self._run_post_hooks(occasion)  # they bring back what the pre-hooks took away
+            # They bring back what the pre-hooks took away.
+            await self._run_hooks("post-hook", self._instance.section.post_hook, occasion)
         await self._read_back(previous)
         return record.model_copy(update={"untouched": untouched})
 
@@ -112,14 +116,19 @@ class Activation:
         before = record.process_before
         return before is not None and await self.process_now() == before
 
-    async def _run_post_hooks(self, occasion: Occasion) -> None:
-        hooks = _hooks(self._instance.section.post_hook)
-        await run_hooks("post-hook", hooks, occasion, self.account)
+    async def _end_leftover(self, record: AttemptRecord) -> None:
+        """Nothing goes on beside a hook of an agent that was killed in this attempt."""
+        if record.starts:
+            await end_leftover(self._instance.hook_place)
+
+    async def _run_hooks(self, kind: str, sections: Sequence[HookSection], occasion: Occasion) -> None:
+        hooks = [Hook(one.command, one.timeout_s) for one in sections]
+        await run_hooks(kind, hooks, occasion, self.account, self._instance.hook_place)
 
     async def _run_pre_hooks_anyway(self, occasion: Occasion) -> None:
         """A pre-hook may keep a release from coming, but not the one before from coming back."""
         try:
-            await run_hooks("pre-hook", _hooks(self._instance.section.pre_hook), occasion, self.account)
+            await self._run_hooks("pre-hook", self._instance.section.pre_hook, occasion)
         except HookFailedError as exc:
             log = get_log(__name__, instance_id=self._instance.id)
             log.error("pre-hook failed on the way back, which goes on", reason=str(exc))  # noqa: TRY400
@@ -147,7 +156,3 @@ def _identity(seen: Observation) -> str | None:
     if seen.mark is not None:
         return seen.mark.identity
     return None if seen.state is ServiceState.UNKNOWN else ""
-
-
-def _hooks(sections: tuple[HookSection, ...]) -> list[Hook]:
-    return [Hook(one.command, one.timeout_s) for one in sections]

@@ -12,32 +12,19 @@ from pathlib import Path
 from random import random
 from typing import Final
 
+from agent.assembly import make_instance
 from agent.capabilities import log_sandbox, with_sandbox
-from agent.check import CommandProbe, HealthCheck, HttpProbe, Probe, ServiceCheck, TcpProbe
-from agent.config import (
-    AgentConfig,
-    CommandCheck,
-    CommandDriver,
-    HttpCheck,
-    InstanceSection,
-    NoCheck,
-    NoDriver,
-    SystemdDriver,
-    TcpCheck,
-)
+from agent.config import AgentConfig
 from agent.core.link_state import LinkState
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.identity import read_membership
-from agent.instance import Instance
 from agent.journal import JOURNAL_NAME, Journal
 from agent.link_file import LinkFile
 from agent.pulse import Pulse
 from agent.renewal import Renewals
 from agent.runner import Tools
-from agent.service import CommandService, ServiceManager, SystemdService, UnwatchedService
 from agent.state_dir import hold_state_dir
-from agent.switch import InstallRoot
 from agent.unpack import sandbox
 from agent.uplink import HostFacts, Uplink
 from shared.clock import Clock, SystemClock
@@ -88,7 +75,7 @@ async def run_agent(
                 limits=config.unpack.limits(),
                 checkpoint=checkpoint,
             )
-            instances = [_make_instance(section, config, journal, clock) for section in config.instance]
+            instances = [make_instance(section, config, journal, clock) for section in config.instance]
             executor = Executor(instances, tools)
             await _clear(downloader)
             await executor.recover()
@@ -153,66 +140,6 @@ async def _clear(downloader: Downloader) -> None:
         await downloader.clear()
     except AttemptError as exc:
         log.warning("left-over downloads could not be removed", reason=str(exc))
-
-
-def _make_instance(section: InstanceSection, config: AgentConfig, journal: Journal, clock: Clock) -> Instance:
-    root = InstallRoot(section.root)
-    service, check = make_service(section, root), _make_check(section, clock)
-    policy = config.trust.policy_for(section.service)
-    return Instance(section, root, service, check, journal, policy)
-
-
-def make_service(section: InstanceSection, root: InstallRoot) -> ServiceManager:
-    """The driver that the section names."""
-    match section.driver:
-        case SystemdDriver(unit=unit):
-            return SystemdService(unit)
-        case CommandDriver() as driver:
-            return CommandService(
-                section.root,
-                start=driver.start,
-                stop=driver.stop,
-                service=section.service,
-                instance=section.id,
-                port=section.port,
-                version=partial(_active_version, root),
-                environment=driver.environment,
-                stop_timeout_s=driver.stop_timeout_s,
-                starts_after_boot=driver.start_after_boot,
-            )
-        case NoDriver():
-            return UnwatchedService()
-
-
-def _make_check(section: InstanceSection, clock: Clock) -> HealthCheck:
-    return ServiceCheck(_make_probe(section), clock=clock, settle_s=section.check.settle_s)
-
-
-def _make_probe(section: InstanceSection) -> Probe | None:
-    match section.check:
-        case HttpCheck() as check:
-            return HttpProbe(check.url, timeout_s=check.timeout_s, expect_body_contains=check.contains)
-        case TcpCheck() as check:
-            return TcpProbe(check.host, check.port, timeout_s=check.timeout_s)
-        case CommandCheck() as check:
-            names = {
-                "RELEASEHAND_INSTANCE": section.id,
-                "RELEASEHAND_SERVICE": section.service,
-                "RELEASEHAND_PORT": str(section.port),
-            }
-            return CommandProbe(
-                check.command,
-                cwd=section.root / "current",
-                environment=check.environment | names,
-                timeout_s=check.timeout_s,
-            )
-        case NoCheck():
-            return None
-
-
-def _active_version(root: InstallRoot) -> str:
-    name = root.current()
-    return next((one.version for one in root.releases() if one.name == name), "")
 
 
 @contextmanager

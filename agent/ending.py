@@ -100,6 +100,6 @@ def _marked(kept: Sequence[Kept], marks: tuple[ReleaseMark, ...]) -> list[Kept]:
     return [one.model_copy(update={"good": news.get(one.release, one.good)}) for one in kept]
 
 
-def is_worth_the_service_log(record: AttemptRecord) -> bool:
-    """Whether the service's own words belong to the account: it was started, and it did not go well."""
-    return record.phase is not Phase.DONE and record.left in PAST_NO_RETURN
+def restarted_service(record: AttemptRecord) -> bool:
+    """Whether the attempt that ended stopped or started the service, or meant to."""
+    return record.left in PAST_NO_RETURN and not record.untouched

@@ -5,14 +5,14 @@ They come from the host's configuration alone; nothing of a controller's becomes
 What they are told stands in their environment."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from agent.errors import HookFailedError
-from agent.tool import MINIMAL_PATH, Output, run_tool
+from agent.tool import MINIMAL_PATH, Output
 
 OUTPUT_BYTES: Final = 64 * 1024
 _SHOWN_CHARS: Final = 500  # of a failing hook's output, in the failure's message
@@ -60,6 +60,29 @@ class Occasion:
         }
 
 
+class HookNotRunError(Exception):
+    """The place could not run a hook, or could not end one; the text says why."""
+
+
+class HookPlace(Protocol):
+    """Where the hooks of one instance run, one at a time: agent.hook_unit, or agent.hook_child."""
+
+    async def run(
+        self, command: Sequence[str], *, environment: Mapping[str, str], timeout_s: float, output: Output
+    ) -> int:
+        """Run it to its end, in `/`; return its exit code, or minus the signal that ended it. `output` fills
+        meanwhile.
+
+        Nothing of it is left on return or after a cancel, by which the caller ends it after `timeout_s`.
+        Call `clear` before. Raises OSError where its program does not start, HookNotRunError."""
+        ...
+
+    async def clear(self) -> None:
+        """End what an agent that was killed left running here, and wait until it is gone. Safe to repeat.
+        Raises HookNotRunError."""
+        ...
+
+
 class Account:
     """What was printed in one attempt, hook by hook; the newest OUTPUT_BYTES of it."""
 
@@ -74,27 +97,42 @@ class Account:
         return self._text.rstrip("\n")
 
 
-async def run_hooks(kind: str, hooks: Sequence[Hook], occasion: Occasion, account: Account) -> None:
+async def run_hooks(
+    kind: str, hooks: Sequence[Hook], occasion: Occasion, account: Account, place: HookPlace
+) -> None:
     """Run them in their order, each to its end, until one fails. `kind` names them for people.
 
-    Each runs in a process group of its own, in `/`, and nothing of that group is left when this returns or
-    is cancelled: hooks that were begun may run again after a crash, so they must be safe to repeat. Raises
-    HookFailedError."""
+    Nothing of them is left when this returns or is cancelled. Hooks that were begun may run again after a
+    crash, so they must be safe to repeat. Raises HookFailedError."""
     for number, hook in enumerate(hooks, start=1):
+        await end_leftover(place)
         name = f"{kind} {number} ({hook.command[0]})"
         output = Output(OUTPUT_BYTES)
         how = "was cancelled"
         try:
             async with asyncio.timeout(hook.timeout_s):
-                ran = await run_tool(hook.command, environment=occasion.environment(), output=output)
-            how = f"ended with {ran.code}" if ran.code >= 0 else f"was ended by signal {-ran.code}"
+                code = await place.run(
+                    hook.command, environment=occasion.environment(), timeout_s=hook.timeout_s, output=output
+                )
+            how = f"ended with {code}" if code >= 0 else f"was ended by signal {-code}"
         except TimeoutError as exc:
             how = f"did not end within {hook.timeout_s:g} s"
             raise HookFailedError(name, f"it {how}", output.text[-_SHOWN_CHARS:]) from exc
         except OSError as exc:
             how = f"does not start: {exc.strerror or exc}"
             raise HookFailedError(name, f"it {how}") from exc
+        except HookNotRunError as exc:
+            how = f"was not run: {exc}"
+            raise HookFailedError(name, f"it {how}", output.text[-_SHOWN_CHARS:]) from exc
         finally:
             account.add(f"{name}, {occasion.action} {occasion.version}: {how}", output.text)
-        if ran.code != 0:
+        if code != 0:
             raise HookFailedError(name, f"it {how}", output.text[-_SHOWN_CHARS:])
+
+
+async def end_leftover(place: HookPlace) -> None:
+    """See HookPlace.clear. Raises HookFailedError."""
+    try:
+        await place.clear()
+    except HookNotRunError as exc:
+        raise HookFailedError("what an earlier hook left", str(exc)) from exc

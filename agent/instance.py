@@ -3,15 +3,16 @@ does."""
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from agent.check import HealthCheck
 from agent.config import InstanceSection
 from agent.finish import finish
+from agent.hook_child import HookChild
+from agent.hooks import HookPlace
 from agent.journal import Change, Journal, ReleaseMark
 from agent.observation import Observation
-from agent.service import ServiceManager
+from agent.service import NoOutput, ServiceManager, ServiceOutput
 from agent.switch import InstallRoot
 from agent.verify import VerificationPolicy
 from releasehand.model.status import ServiceState
@@ -20,7 +21,6 @@ from shared.frames import MAX_MESSAGE_CHARS, Active, InstancePulse, Kept, Ref
 from shared.source import DOWN, Holding
 
 OBSERVE_TIMEOUT_S: Final = 3.0  # a cancel must be answered within 5 s, and its report looks once
-SERVICE_LOG_TAIL_BYTES: Final = 8 * 1024
 
 
 @dataclass
@@ -46,6 +46,8 @@ class Instance:
     journal: Journal
     verification: VerificationPolicy = field(default_factory=VerificationPolicy)
     told: Told = field(default_factory=Told)
+    output: ServiceOutput = field(default_factory=NoOutput)
+    hook_place: HookPlace = field(default_factory=HookChild)
 
     @property
     def id(self) -> str:
@@ -144,10 +146,6 @@ class Instance:
             releases=kept if readable and self.told.differs_from(kept) else None,
         )
 
-    async def service_log_tail(self) -> str:
-        """The last words of a service that writes into its root; "" if there are none."""
-        return await finish(asyncio.to_thread(_read_tail, self.root.path / "service.log"))
-
 
 def _in_order(kept: list[Kept]) -> list[Kept]:
     return sorted(kept, key=lambda one: one.release)
@@ -158,13 +156,3 @@ def _describe(name: str, kept: list[Kept]) -> Active:
         if one.release == name:
             return Active(release=one.release, version=one.version, sha256=one.sha256)
     return Active(release=name)
-
-
-def _read_tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - SERVICE_LOG_TAIL_BYTES))
-            return file.read(SERVICE_LOG_TAIL_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""

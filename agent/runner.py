@@ -10,8 +10,10 @@ from agent.backlog import Backlog
 from agent.core.instant import Instant
 from agent.core.record import AttemptRecord, Failure
 from agent.core.recovery import MAX_STARTS, Resume, Shown, decide_resume, what_shows
+from agent.core.tail import compose_tail
 from agent.core.wording import describe_broken, shorten
-from agent.ending import change_for, is_worth_the_service_log
+from agent.ending import change_for, restarted_service
+from agent.hooks import end_leftover
 from agent.instance import Instance
 from agent.journal import JournalError
 from agent.retention import retain
@@ -30,7 +32,7 @@ JOURNAL_RETRY_S: Final = 1.0
 TIDY_S: Final = 1.0
 MAX_NOTES: Final = 50
 MAX_NOTE_CHARS: Final = 500
-HOOKS_TITLE: Final = "\nthe hooks' output ends with:\n"
+HOOKS_TITLE: Final = "the hooks' output"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Runner:
         records = await self.instance.journal.attempts(self.instance.id)
         unfinished = [record for record in records if record.live]
         if unfinished:
+            await self._end_leftover_hook()
             # Only the oldest was at work: the others waited, and did not bring the agent down.
             [counted] = await self.instance.journal.count_starts(unfinished[:1])
             resumed = await self._resume(counted)
@@ -91,6 +94,14 @@ class Runner:
         self.backlog.restore(records)
         if not any(record.live and not record.cancellable for record in records):
             await self._start_after_boot()  # else the attempt at work does what is needed
+
+    async def _end_leftover_hook(self) -> None:
+        """One that does not end is no reason not to start: the attempt meets it again before it goes on."""
+        try:
+            await end_leftover(self.instance.hook_place)
+        except AttemptError as exc:
+            log = get_log(__name__, instance_id=self.instance.id)
+            log.error("hook of the agent before could not be ended", reason=str(exc))  # noqa: TRY400
 
     async def _start_after_boot(self) -> None:
         log = get_log(__name__, instance_id=self.instance.id)
@@ -302,14 +313,12 @@ class Runner:
     async def _log_tail(self, record: AttemptRecord) -> str:
         if record.phase not in TERMINAL:
             return ""
-        lines = list(self._notes)
-        if is_worth_the_service_log(record) and (tail := await self.instance.service_log_tail()):
-            lines += ["the service's own log ends with:", tail]
-        text = "\n".join(lines)
-        if account := self._steps.account:
-            room = MAX_LOG_TAIL_CHARS - len(text) - len(HOOKS_TITLE)
-            text += HOOKS_TITLE + account[-room:]
-        return text
+        parts = [(HOOKS_TITLE, self._steps.account)]
+        if restarted_service(record):
+            output = self.instance.output
+            title = f"the service's output since the activation began ({output.name})"
+            parts.insert(0, (title, await output.since(record.output_mark)))
+        return compose_tail(list(self._notes), parts, most=MAX_LOG_TAIL_CHARS)
 
     def _log_of(self, record: AttemptRecord) -> Log:
         command, ref = record.command, record.ref

@@ -10,10 +10,11 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from agent.assembly import make_service
 from agent.config import AgentConfig
 from agent.core.certificate import BadCertificateError, find_pem, read_own
 from agent.core.record import AttemptRecord
-from agent.daemon import agent_version, make_service
+from agent.daemon import agent_version
 from agent.instance_config import InstanceSection
 from agent.journal import JOURNAL_NAME, JournalError
 from agent.journal.glance import Glance, glance_at

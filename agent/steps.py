@@ -217,8 +217,12 @@ class Steps:
         previous = await self._instance.current()
         if record.target not in {one.release for one in await self._instance.kept()}:
             raise HostError(self._instance.root.release_path(record.target), "the release is gone")
-        process = await self._activation.process_now()
-        return Outcome.OK, record.model_copy(update={"previous": previous, "process_before": process})
+        before = {
+            "previous": previous,
+            "process_before": await self._activation.process_now(),
+            "output_mark": await self._instance.output.mark(),
+        }
+        return Outcome.OK, record.model_copy(update=before)
 
 
 def _with(record: AttemptRecord, release: Kept, result: TaskResult) -> AttemptRecord:

@@ -41,6 +41,7 @@ class AttemptRecord(BaseModel):
     sha256: str = ""  # the package's, "" until it is known
     previous: str | None = None  # active before the activation, "" for nothing; None until `activating`
     process_before: str | None = None  # ran before the first pre-hook, "" for none; None: it cannot be told
+    output_mark: str = ""  # where the service's output stood before the first pre-hook, "" if unknown
     untouched: bool = False  # the revert found link and process as they were before
     result: TaskResult | None = None
     starts: int = 0  # how often the agent started and found this unfinished

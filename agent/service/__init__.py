@@ -4,15 +4,20 @@ from typing import Protocol
 
 from agent.observation import Observation, ProcessMark
 from agent.service.command import CommandService
+from agent.service.output import FileOutput, JournalOutput, NoOutput, ServiceOutput
 from agent.service.systemd import SystemdService
 from agent.service.unwatched import UnwatchedService
 from releasehand.model.status import ServiceState
 
 __all__ = [
     "CommandService",
+    "FileOutput",
+    "JournalOutput",
+    "NoOutput",
     "Observation",
     "ProcessMark",
     "ServiceManager",
+    "ServiceOutput",
     "ServiceState",
     "SystemdService",
     "UnwatchedService",

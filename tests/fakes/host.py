@@ -17,7 +17,7 @@ from agent.executor import Executor
 from agent.instance import Instance
 from agent.journal import Journal
 from agent.runner import Tools
-from agent.service import ServiceManager, UnwatchedService
+from agent.service import FileOutput, ServiceManager, UnwatchedService
 from agent.switch import InstallRoot
 from agent.verify import VerificationPolicy
 from releasehand.model.status import OperationKind, Phase
@@ -121,7 +121,15 @@ class Host:
         root = self.make_root(self.root)
         service = UnwatchedService() if isinstance(section.driver, NoDriver) else self.real_service
         check = self.real_check or self.check
-        instance = Instance(section, root, service or self.service, check, self.journal, self.verification)
+        instance = Instance(
+            section,
+            root,
+            service or self.service,
+            check,
+            self.journal,
+            self.verification,
+            output=FileOutput(self.root / "service.log"),
+        )
         tools = Tools(
             fetcher=self.real_fetcher or self.fetcher,
             clock=self.clock,

@@ -23,9 +23,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from agent.assembly import make_instance
 from agent.config import AgentConfig, load_config
 from agent.daemon import PACKAGES_NAME
-from agent.daemon import _make_instance as make_instance
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.journal import JOURNAL_NAME, Journal, JournalError

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import HookFailedError
+from agent.hook_child import HookChild
 from agent.hooks import OUTPUT_BYTES, Account, Action, Hook, Occasion, run_hooks
 from agent.tool import MINIMAL_PATH
 from releasehand.model.codes import FailureCode
@@ -34,7 +36,7 @@ def shell(script: str, *, timeout_s: float = 30) -> Hook:
 
 async def run(*hooks: Hook) -> str:
     account = Account()
-    await run_hooks("pre-hook", hooks, OCCASION, account)
+    await run_hooks("pre-hook", hooks, OCCASION, account, HookChild())
     return account.text
 
 
@@ -58,7 +60,7 @@ async def test_a_hook_is_told_where_it_is_and_nothing_else() -> None:
 
 async def test_no_word_of_a_controller_is_read_by_a_shell() -> None:
     account, occasion = Account(), replace(OCCASION, version="$(touch /tmp/x);v2")
-    await run_hooks("pre-hook", [shell('echo "$RELEASEHAND_VERSION"')], occasion, account)
+    await run_hooks("pre-hook", [shell('echo "$RELEASEHAND_VERSION"')], occasion, account, HookChild())
     assert account.text.splitlines()[1] == "$(touch /tmp/x);v2"
 
 
@@ -66,7 +68,7 @@ async def test_hooks_run_in_their_order_until_one_fails(tmp_path: Path) -> None:
     hooks = [shell("echo one"), shell("echo two >&2; exit 3"), shell(f"touch {tmp_path}/three")]
     account = Account()
     with pytest.raises(HookFailedError, match=r"pre-hook 2 \(/bin/sh\): it ended with 3; last output: two"):
-        await run_hooks("pre-hook", hooks, OCCASION, account)
+        await run_hooks("pre-hook", hooks, OCCASION, account, HookChild())
     assert account.text.splitlines() == [
         "pre-hook 1 (/bin/sh), activate v2: ended with 0",
         "one",
@@ -299,18 +301,78 @@ async def test_an_activation_with_no_time_left_ends_its_hook(tmp_path: Path) -> 
         assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-async def test_the_account_never_outgrows_a_report(tmp_path: Path) -> None:
+async def test_the_account_has_both_outputs_and_never_outgrows_a_report(tmp_path: Path) -> None:
     host = Host(tmp_path)
     chatter = {"command": ("/bin/sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; exit 1")}
-    host.section = {"pre_hook": (chatter,)}
+    host.section = {"post_hook": (chatter,)}
+
+    def speak(name: str) -> None:
+        if name == "restarted":
+            with (host.root / "service.log").open("a") as log:
+                log.write("y" * 100_000)
+
+    host.checkpoint = speak
     async with host.boot():
-        (host.root).mkdir(exist_ok=True)
-        (host.root / "service.log").write_text("y" * 20_000)
+        (host.root / "service.log").write_text("of an earlier run")
         end = await host.carry_out(deploy("v1", 1))
         assert end.end is not None
-        assert len(end.end.log_tail) <= MAX_LOG_TAIL_CHARS
-        assert end.end.log_tail.endswith("xxx")
-        assert "yyy" in end.end.log_tail
+        notes, service, hooks = re.split(r"\nthe .* ends with:\n", end.end.log_tail)
+        assert len(end.end.log_tail) == MAX_LOG_TAIL_CHARS
+        assert "checking failed" in notes
+        assert service == "y" * len(service)
+        assert hooks == "x" * len(hooks)
+        assert abs(len(service) - len(hooks)) <= 1
+
+
+async def test_a_release_that_came_up_has_its_first_words_in_the_account_and_no_others(
+    tmp_path: Path,
+) -> None:
+    host = Host(tmp_path)
+    log = tmp_path / "srv" / "service.log"
+
+    def speak(name: str) -> None:
+        if name == "restarted":
+            with log.open("a") as file:
+                file.write(f"{host.live_version} is up\n")
+
+    host.checkpoint = speak
+    async with host.boot():
+        for number, version in enumerate(("v1", "v2"), start=1):
+            end = await host.carry_out(deploy(version, number))
+            assert end.end is not None
+            told = end.end.log_tail.partition("the service's output")[2]
+            assert told == f" since the activation began (service.log) is:\n{version} is up"
+        again = await host.carry_out(deploy("v2", 3))  # is there: nothing is restarted
+        assert again.end is not None
+        assert "output" not in again.end.log_tail
+
+
+async def test_what_both_releases_said_is_in_the_account_of_a_revert_after_a_kill(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    log = tmp_path / "srv" / "service.log"
+
+    def speak(name: str) -> None:
+        if name == "restarted":
+            with log.open("a") as file:
+                file.write(f"{host.live_version} is up\n")
+
+    def speak_and_kill(name: str) -> None:
+        speak(name)
+        if name == "checking:entered":
+            raise Killed
+
+    async with host.boot():
+        await host.carry_out(deploy("v1", 1))
+    host.checkpoint = speak_and_kill
+    with pytest.raises(BaseExceptionGroup):
+        async with host.boot():
+            await host.carry_out(deploy("v2", 2))
+    host.checkpoint, host.check.sick = speak, lambda version: version == "v2"
+    async with host.boot():
+        end = await host.wait_for_end(ref_of(2))
+        assert end.entered is Phase.REVERTED
+        assert end.end is not None
+        assert end.end.log_tail.endswith(" is:\nv2 is up\nv1 is up")
 
 
 # Changing over.
