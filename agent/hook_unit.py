@@ -122,8 +122,10 @@ class HookUnit:
         shown = await self._show()
         await self._call("reset-failed", "--", self._unit)
         result, how = shown.get("Result", "?"), shown.get("ExecMainCode", "0")
-        if shown.get("LoadState") != "loaded" or how == "0":
-            raise HookNotRunError(f"systemd-run ended with {ran.code}, and the unit with result {result}")
+        if shown.get("LoadState") != "loaded":
+            raise HookNotRunError(f"systemd-run ended with {ran.code}, and there is no unit {self._unit}")
+        if how == "0":
+            raise HookNotRunError(f"its unit ended before it began, with result {result}")
         if result == "timeout":
             raise TimeoutError
         status = int(shown.get("ExecMainStatus", "0"))

@@ -73,8 +73,9 @@ async def test_a_unit_that_systemd_ended_for_its_time_is_one_that_took_too_long(
 @pytest.mark.parametrize(
     ("systemd_run", "systemctl", "why"),
     [
-        (sh("exit 1"), SHOW_NONE, "systemd-run ended with 1, and the unit with result"),
+        (sh("exit 1"), SHOW_NONE, "systemd-run ended with 1, and there is no unit releasehand-hook-web-1"),
         (("/no/systemd-run",), SHOW_NONE, "/no/systemd-run does not start: No such file"),
+        (sh("exit 1"), "printf '%s\\n' LoadState=loaded Result=resources ExecMainCode=0", "result resources"),
         (sh("exit 1"), "echo Failed to connect to bus; exit 1", "ended with 1: Failed to connect to bus"),
     ],
 )
