@@ -1,0 +1,164 @@
+"""An agent that is not root: it installs what it owns, restarts what polkit lets it, and can do no more."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from .host import Host, wait_for
+from .world import World
+
+pytestmark = pytest.mark.timeout(900)  # booting and installing counts for the first test
+
+AGENT = "releasehand-agent-user"
+ACCOUNT = "releasehand-agent"
+RULES = "/etc/polkit-1/rules.d/50-releasehand-agent.rules"
+SICK = "#!/bin/sh\nexit 1\n"
+OTHER = "[Service]\nExecStart=/bin/sleep infinity\n"
+
+
+@pytest.fixture(scope="module")
+def host(world: World) -> Iterator[Host]:
+    """The last host as docs/how-to/non-root-agent.md has it; as root's again afterwards."""
+    [*_, host] = world.hosts
+    host.run("systemctl disable -q --now releasehand-agent")
+    host.run("useradd --system --shell /usr/sbin/nologin shop && chown -R releasehand-agent: /srv/web")
+    host.put("/etc/systemd/system/web.service.d/account.conf", "[Service]\nUser=shop\n")
+    host.put("/etc/systemd/system/other.service", OTHER)
+    host.run("systemctl daemon-reload && systemctl try-restart web")
+    host.run(f"releasehand-agent config polkit >{RULES}")
+    host.run(f"systemctl enable -q --now {AGENT}")
+    wait_for(lambda: world.sees(host), 60, "the agent without root is online")
+    world.publish("plain")
+    assert world.end_of(world.deploy("plain", [host]))["status"] == "completed"
+    yield host
+    host.run(f"systemctl disable -q --now {AGENT}")
+    host.run(f"rm -r /etc/systemd/system/web.service.d /etc/systemd/system/other.service {RULES}")
+    host.run("chown -R root: /srv/web /var/lib/releasehand-agent && systemctl daemon-reload")
+    host.run("systemctl restart web && userdel shop && systemctl enable -q --now releasehand-agent")
+    wait_for(lambda: world.sees(host), 60, "root's agent is online again")
+
+
+def pid_of(host: Host, unit: str) -> str:
+    return host.run(f"systemctl show -P MainPID {unit}").output.strip()
+
+
+def agree(world: World, host: Host, version: str) -> None:
+    """`current`, the service and the API name one version; every phase in the journal has ended."""
+    assert host.run("basename $(readlink /srv/web/current)").output.startswith(f"{version}-")
+    asked = "curl -sS -m 5 http://127.0.0.1:8081/VERSION"
+    wait_for(lambda: host.run(asked, check=False).output.strip() == version, 60, f"it answers {version}")
+
+    def told() -> str:
+        answer = world.call("GET", "/v1/service/web/instances")["data"]["instances"]
+        return str({one["instance_id"]: one["version"] for one in answer}.get(f"web-{host.name}"))
+
+    wait_for(lambda: told() == version, 60, f"the API says {version}")
+    host.run("journalctl --sync")
+    lines = host.run(f"journalctl -u {AGENT} -o cat").output
+    assert lines.count(": phase started ") == lines.count(": phase ended ") > 0
+
+
+def test_one_account_installs_another_runs_it_and_neither_is_root(world: World, host: Host) -> None:
+    agree(world, host, "plain")
+    for unit, account in ((AGENT, ACCOUNT), ("web", "shop")):
+        assert host.run(f"ps -o user:32= -p {pid_of(host, unit)}").output.strip() == account
+    status = host.run(f"cat /proc/{pid_of(host, AGENT)}/status").output
+    assert {line for line in status.splitlines() if line.startswith(("CapEff", "CapBnd"))} == {
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+    }
+    assert set(host.run("find /srv/web -printf '%u\\n'").output.split()) == {ACCOUNT}
+    refused = host.run("runuser -u shop -- touch /srv/web/current/run /srv/web/other", check=False)
+    assert (refused.code, refused.output.count("Permission denied")) == (1, 2)
+
+
+def test_a_release_that_does_not_come_up_is_taken_back(world: World, host: Host) -> None:
+    """Its crashes are forgiven too: systemd would start nothing any more after so many."""
+    world.publish("sick-plain", run=SICK)
+    end = world.end_of(world.deploy("sick-plain", [host]))
+    assert end["status"] == "failed", end
+    assert end["instances"][0]["phase"] == "reverted", end
+    agree(world, host, "plain")
+
+
+def test_a_rollback_works(world: World, host: Host) -> None:
+    world.publish("plain-2")
+    assert world.end_of(world.deploy("plain-2", [host]))["status"] == "completed"
+    body = {"instance_id": f"web-{host.name}", "target_version": "previous"}
+    rollback = world.call("POST", "/v1/rollback/instance", body)["data"]["rollback_id"]
+    assert world.call("GET", f"/v1/rollback/{rollback}?wait=60s")["data"]["status"] == "completed"
+    agree(world, host, "plain")
+
+
+def test_another_unit_is_refused_and_the_failure_names_the_rule(world: World, host: Host) -> None:
+    host.run("systemctl start other")
+    other = pid_of(host, "other")
+    host.run("sed -i s/web.service/other.service/ /etc/releasehand/agent.toml")
+    host.run(f"systemctl restart {AGENT}")
+    world.publish("plain-3")
+    try:
+        end = world.end_of(world.deploy("plain-3", [host]))
+    finally:
+        host.run("sed -i s/other.service/web.service/ /etc/releasehand/agent.toml")
+        host.run(f"systemctl restart {AGENT}")
+    assert end["status"] == "failed", end
+    assert RULES in end["instances"][0]["error_message"], end
+    assert pid_of(host, "other") == other
+    host.run("systemctl stop other")
+    assert world.end_of(world.deploy("plain-3", [host]))["status"] == "completed", "and it is mended"
+    agree(world, host, "plain-3")
+
+
+def test_it_writes_nowhere_but_in_its_roots(host: Host) -> None:
+    host.run("mkdir -p /srv/of-root")
+    places = ("/etc/releasehand/agent.toml", RULES, "/srv/of-root/x", "/usr/bin/x", "/opt/releasehand/bin/x")
+    ids = host.run(f"id -u {ACCOUNT}; id -g {ACCOUNT}").output.split()
+    within = (
+        f"nsenter -t {pid_of(host, AGENT)} -m -- setpriv --reuid {ids[0]} --regid {ids[1]} --clear-groups"
+    )
+    for place in places:
+        refused = host.run(f"{within} touch {place}", check=False)
+        assert refused.code == 1, f"{place}: {refused.output}"
+    host.run(f"{within} touch /srv/web/of-its-own")
+    host.run("rmdir /srv/of-root && rm /srv/web/of-its-own")
+
+
+def test_a_killed_agent_goes_on_and_the_service_stays(world: World, host: Host) -> None:
+    world.publish("plain-killed", ballast_bytes=20_000_000)
+    hold = f"journalctl -u {AGENT} -f -n 0 -o cat | grep -q -m1 'phase started.* phase=unpacking'"
+    host.run(f'systemd-run --collect bash -c "{hold}; kill -9 {pid_of(host, AGENT)}"')
+    end = world.end_of(world.deploy("plain-killed", [host]))
+    assert end["status"] == "completed", end
+    agree(world, host, "plain-killed")
+    web, killed = pid_of(host, "web"), pid_of(host, AGENT)
+    host.run(f"kill -9 {killed}")
+    wait_for(lambda: pid_of(host, AGENT) not in {"0", killed}, 60, "it is started again")
+    assert pid_of(host, "web") == web
+
+
+def test_an_upgrade_keeps_the_variant_the_rule_and_the_service(world: World, host: Host) -> None:
+    web, agent, rules = pid_of(host, "web"), pid_of(host, AGENT), host.run(f"cat {RULES}").output
+    world.install(host)
+    assert pid_of(host, AGENT) not in {"0", agent}
+    assert host.run("systemctl is-active releasehand-agent", check=False).output.strip() == "inactive"
+    assert (pid_of(host, "web"), host.run(f"cat {RULES}").output) == (web, rules)
+    wait_for(lambda: world.sees(host), 60, "it is online again")
+
+
+def test_the_account_itself_can_join_anew(world: World, host: Host) -> None:
+    token = world.call("POST", "/v1/join-token", {"host": host.name})["data"]["token"]
+    join = "releasehand-agent join --url wss://ctl:8443 --token-file - --again"
+    ran = host.run(f"runuser -u {ACCOUNT} -- {join}", stdin=token.encode())
+    assert f"agent {host.name} joined" in ran.output
+    host.run(f"systemctl restart {AGENT}")
+    wait_for(lambda: world.sees(host), 60, "it is online with its new certificate")
+
+
+def test_its_lines_are_in_the_journal_with_their_fields(world: World, host: Host) -> None:
+    world.publish("plain-told")
+    deploy_id = world.deploy("plain-told", [host])
+    assert world.end_of(deploy_id)["status"] == "completed"
+    host.run("journalctl --sync")
+    lines = host.run(f"journalctl -u {AGENT} RELEASEHAND_DEPLOY_ID={deploy_id} -o json").output.splitlines()
+    assert {json.loads(line)["RELEASEHAND_VERSION"] for line in lines} == {"plain-told"}
