@@ -109,6 +109,19 @@ def status(
     raise typer.Exit(run_status(config, wait_s=wait_s, as_json=as_json))
 
 
+@app.command()
+def doctor(
+    config: ConfigFile = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/reference).")] = False,
+) -> None:
+    """Examine this host: configuration, identity, the way to the controller, clock, disks, roots and units.
+
+    Nothing is changed. Each finding says how to mend it. Exit code 1: there is a problem. Run it as root."""
+    from agent.doctor_command import run_doctor
+
+    raise typer.Exit(run_doctor(config, as_json=as_json))
+
+
 @config_app.command("check")
 def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Read file, environment and trusted keys; print every problem. Exit code 0: usable, 2: not."""

@@ -109,14 +109,18 @@ def show_standing(console: Console, standing: Standing, now: datetime) -> None:
 
 
 def _show_link(console: Console, link: LinkStanding, now: datetime) -> None:
-    words = [f"link: {link.state}"]
+    style = _LINKS.get(link.state, "red")
+    if link.since is None:
+        say(console, "link: ", (f"none: {link.why}", style))
+        return
+    words = f" for {duration((now - link.since).total_seconds())}"
     if link.controller:
-        words.append(f" {'to' if link.state == LinkCondition.ONLINE else 'with'} {link.controller}")
-    if link.since:
-        words.append(f" for {duration((now - link.since).total_seconds())}")
+        words += f", {link.controller}"
     if link.last_heard and link.state != LinkCondition.ONLINE:
-        words.append(f", last heard of {_say(link.last_heard)} UTC")
-    say(console, ("".join(words), _LINKS.get(link.state, "red")), f": {link.why}" if link.why else "")
+        words += f", last heard of at {_say(link.last_heard)} UTC"
+    say(console, "link: ", (link.state, style), words)
+    if link.why:
+        say(console, (f"      {link.why}", style))
 
 
 def _instance_table(instances: list[InstanceStanding]) -> Table:

@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 
 from controller.hub.peer import read_peer
 from shared.clock import SystemClock
+from shared.enrolment import AUTHORITY_PATH
 from shared.frames import (
     ControllerFrame,
     Hello,
@@ -29,7 +30,7 @@ from shared.frames import (
     encode,
 )
 from shared.session import Session
-from tests.fakes.certificates import give_identity, spare_hub
+from tests.fakes.certificates import give_identity, spare_authority, spare_hub
 
 FrameT = TypeVar("FrameT")
 
@@ -51,6 +52,7 @@ class FakeHub:
         self.refused: list[RefusedInstance] = []
         self.acknowledges = True
         self.is_full = False
+        self.answers_authority = False  # at /ca.pem, as a controller does
         self.greets_with: Refuse | None = None  # in the place of a welcome
         self.heartbeat_s = 10.0
         self.reconnect_window_s = 0.0
@@ -98,6 +100,8 @@ class FakeHub:
 
     def authorize(self, _: ServerConnection, request: Request) -> Response | None:
         self.user_agents.append(request.headers.get("User-Agent", ""))
+        if self.answers_authority and request.path == AUTHORITY_PATH:
+            return _.respond(http.HTTPStatus.OK, spare_authority()[1].pem.decode())
         if self.is_full:
             return _.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "no room\n")
         if read_peer(_.transport) is None:

@@ -196,7 +196,8 @@ def test_the_link_is_told_as_its_agent_says(tmp_path: Path) -> None:
             "why": AWAY.why,
         }
         page = run(config).output
-        assert "offline with wss://localhost:8443" in page
+        assert "link: offline for " in page
+        assert ", wss://localhost:8443, last heard of at 2026-11-22 12:00:00 UTC" in page
         assert "\x1b" not in page
     assert answer(config)["link"]["state"] == "stopped"  # the file is still there, and counts for nothing
 
