@@ -112,3 +112,10 @@ def test_every_violation_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("identifier", [contract["id"] for contract in CONTRACTS])
 def test_every_contract_has_a_violation_to_prove_it(identifier: str) -> None:
     assert identifier in {contract for contract, _, _ in VIOLATIONS}
+
+
+def test_an_agent_is_spared_the_models_that_it_has_no_use_for() -> None:
+    code = "import sys, agent.daemon; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if name.startswith("releasehand.model.")}
+    assert loaded == {f"releasehand.model.{name}" for name in ("codes", "fields", "status")}

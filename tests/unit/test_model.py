@@ -3,12 +3,12 @@
 import json
 import typing
 from datetime import UTC, datetime, timedelta, timezone
+from importlib import import_module
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from releasehand import model
 from releasehand.model import (
     ENDED,
     OPEN,
@@ -32,9 +32,10 @@ from releasehand.model import (
     Status,
     Time,
     format_time,
+    names,
 )
 
-MODELS = [value for value in vars(model).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+MODELS = [value for value in vars(names).values() if isinstance(value, type) and issubclass(value, BaseModel)]
 REQUESTS = [one for one in MODELS if issubclass(one, Request) and one is not Request]
 ANSWERS = [one for one in MODELS if issubclass(one, Answer) and one is not Answer]
 DEPLOYMENT: dict[str, Any] = {
@@ -189,3 +190,13 @@ def test_what_may_be_tried_again_is_a_failure_of_the_way_not_of_the_package() ->
     final = {FailureCode.ARCHIVE_REFUSED, FailureCode.SIGNATURE_INVALID, FailureCode.CHECK_FAILED}
     assert FailureCode.DOWNLOAD_FAILED in TRANSIENT
     assert not final & TRANSIENT
+
+
+def test_the_package_gives_the_names_that_it_lists_and_no_other() -> None:
+    package = import_module("releasehand.model")
+    assert {name: getattr(package, name) for name in package.__all__} == {
+        name: getattr(names, name) for name in names.__all__
+    }
+    assert set(names.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match="has no attribute 'Deploiment'"):
+        package.Deploiment  # noqa: B018
