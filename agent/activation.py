@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from agent.core.record import AttemptRecord
-from agent.errors import ActivationError, HookFailedError
+from agent.errors import ActivationError, HookFailedError, NotAllowedError
 from agent.finish import finish
 from agent.hooks import Account, Action, Hook, Occasion, end_leftover, run_hooks
 from agent.instance import Instance
@@ -41,7 +41,11 @@ class Activation:
         section = self._instance.section
         occasion = await self._occasion(record, Action.ACTIVATE)
         await self._run_hooks("pre-hook", section.pre_hook, occasion)
-        await self._change_over(record.target)
+        try:
+            await self._change_over(record.target)
+        except NotAllowedError:
+            await self._switch(record.previous or "")  # as it was, so that the way back finds nothing to do
+            raise
 
     async def check(self, record: AttemptRecord) -> None:
         """Until it is known to be well, and to be the one that is linked. Raises AttemptError."""

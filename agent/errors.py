@@ -242,6 +242,10 @@ class ActivationError(AttemptError):
         super().__init__(f"cannot {what}: {reason}{tail}")
 
 
+class NotAllowedError(ActivationError):
+    """This host does not let the agent do that with the service. Nothing was done to it."""
+
+
 class HookFailedError(AttemptError):
     """A command that the host's owner put around each activation did not do its work."""
 

@@ -38,7 +38,8 @@ class ServiceManager(Protocol):
 
         Returns when the tool says so, which is no proof that the service came up (agent.check). Cancelling
         leaves no tool of ours behind; whether the service was started is then unknown: observe, or restart
-        again. Raises ActivationError with the tool's last output.
+        again. Raises ActivationError with the tool's last output, NotAllowedError where the same process
+        runs on.
         """
         ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from agent.errors import ActivationError
+from agent.errors import ActivationError, NotAllowedError
 from agent.observation import Observation, ProcessMark
 from agent.tool import MINIMAL_PATH, Ran, run_tool
 from releasehand.model.status import ServiceState
@@ -82,9 +82,10 @@ class SystemdService:
     async def _act(self, verb: str, *, fine: int = 0) -> None:
         ran = await self._run(verb, "--", self._unit)
         if ran.code not in {0, fine}:
-            refused = any(words in ran.output for words in _REFUSALS)
-            reason = _ASK_POLKIT if refused else f"systemctl ended with {ran.code}"
-            raise ActivationError(f"{verb} {self._unit}", reason, ran.output)
+            what = f"{verb} {self._unit}"
+            if any(words in ran.output for words in _REFUSALS):
+                raise NotAllowedError(what, _ASK_POLKIT, ran.output)
+            raise ActivationError(what, f"systemctl ended with {ran.code}", ran.output)
 
     async def _run(self, *arguments: str) -> Ran:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.check import Alive
 from agent.download import Download
-from agent.errors import ActivationError, CheckFailedError, OriginRefusedError
+from agent.errors import ActivationError, CheckFailedError, NotAllowedError, OriginRefusedError
 from agent.observation import Observation, ProcessMark
 from releasehand.model.status import ServiceState
 from shared.errors import AttemptError
@@ -31,10 +31,13 @@ class FakeService:
         self.looked = asyncio.Event()
         self.went_down = False  # with the host, which is up again
         self.stays_up = False  # whatever stops it
+        self.is_ours = True  # False: this host lets nobody touch it
 
     async def restart(self) -> ProcessMark:
         self.entered.set()
         await self.gate.wait()
+        if not self.is_ours:
+            raise NotAllowedError("restart the fake", "it is not ours")
         name = (self.root / "current").readlink().name
         self.restarts.append(name)
         self.running = None
@@ -44,6 +47,8 @@ class FakeService:
         return self._mark()
 
     async def stop(self) -> None:
+        if not self.is_ours:
+            raise NotAllowedError("stop the fake", "it is not ours")
         if self.stays_up:
             raise ActivationError("stop the fake", "it does not end")
         self.running = None

@@ -103,7 +103,8 @@ def test_another_unit_is_refused_and_the_failure_names_the_rule(world: World, ho
         host.run("sed -i s/other.service/web.service/ /etc/releasehand/agent.toml")
         host.run(f"systemctl restart {AGENT}")
     assert end["status"] == "failed", end
-    assert RULES in end["instances"][0]["error_message"], end
+    [instance] = end["instances"]
+    assert (instance["phase"], RULES in instance["error_message"]) == ("reverted", True), end
     assert pid_of(host, "other") == other
     host.run("systemctl stop other")
     assert world.end_of(world.deploy("plain-3", [host]))["status"] == "completed", "and it is mended"

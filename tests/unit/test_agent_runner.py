@@ -128,6 +128,24 @@ async def test_a_first_release_that_does_not_come_up_leaves_nothing_running(host
     assert host.service.running is None
 
 
+async def test_a_service_that_the_agent_may_not_touch_stays_and_no_release_is_blamed(host: Host) -> None:
+    await host.carry_out(deploy("v1", 1))
+    host.service.is_ours = False
+    end = await host.carry_out(deploy("v2", 2))
+    assert (end.entered, host.live_version, host.service.running) == (Phase.REVERTED, "v1", host.current)
+    assert end.end is not None
+    assert end.end.code is FailureCode.ACTIVATION_FAILED
+    assert {one.version: one.good for one in end.end.releases} == {"v1": True, "v2": None}
+    assert not end.end.broken
+    assert len(host.service.restarts) == 1
+
+
+async def test_a_first_release_of_a_service_that_the_agent_may_not_touch_leaves_nothing(host: Host) -> None:
+    host.service.is_ours = False
+    end = await host.carry_out(deploy("v1", 1))
+    assert (end.entered, host.current, host.service.restarts) == (Phase.REVERTED, "", [])
+
+
 async def test_an_instance_whose_revert_fails_is_broken_until_a_deployment_works(host: Host) -> None:
     await host.carry_out(deploy("v1", 1))
     host.check.sick = lambda _: True

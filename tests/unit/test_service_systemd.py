@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ActivationError
+from agent.errors import ActivationError, NotAllowedError
 from agent.service import ProcessMark, ServiceState, SystemdService
 from tests.fakes.waiting import until
 
@@ -127,7 +127,7 @@ async def test_a_unit_that_polkit_does_not_allow_is_told_with_what_mends_it(
         "Failed to restart shop.service: Interactive authentication required.\n"
     )
     (tool.parent / "code").write_text("1")
-    with pytest.raises(ActivationError, match=r"rules\.d/50-releasehand-agent\.rules"):
+    with pytest.raises(NotAllowedError, match=r"rules\.d/50-releasehand-agent\.rules"):
         await driver.restart()
 
 
