@@ -22,7 +22,7 @@ _STOP_AGAIN_S: Final = 0.5
 _GUARD_S: Final = 30  # after the hook's own time: for the case that no agent is there to end it
 _EXITED: Final = "1"  # CLD_EXITED of waitid(2); else it was killed
 _ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
-_PROPERTIES: Final = "LoadState,ActiveState,Result,ExecMainCode,ExecMainStatus"
+_PROPERTIES: Final = "LoadState,Result,ExecMainCode,ExecMainStatus"
 
 
 def are_units_at_hand(environment: Mapping[str, str]) -> bool:
@@ -136,13 +136,18 @@ class HookUnit:
         await self._call("reset-failed", "--", self._unit)
 
     async def _is_gone(self) -> bool:
-        return (await self._show()).get("LoadState") == "not-found"
+        """Asked so that systemd does not load what it had forgotten."""
+        return not await self._ask("list-units", "--all", "--plain", "--no-legend", "--", self._unit)
 
     async def _show(self) -> dict[str, str]:
-        shown = await self._call("show", f"--property={_PROPERTIES}", "--", self._unit)
-        if shown.code != 0:
-            raise HookNotRunError(f"systemctl show ended with {shown.code}: {shown.output}")
-        return dict(line.split("=", 1) for line in shown.output.splitlines() if "=" in line)
+        shown = await self._ask("show", f"--property={_PROPERTIES}", "--", self._unit)
+        return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+    async def _ask(self, verb: str, *arguments: str) -> str:
+        told = await self._call(verb, *arguments)
+        if told.code != 0:
+            raise HookNotRunError(f"systemctl {verb} ended with {told.code}: {told.output}")
+        return told.output
 
     async def _call(self, *arguments: str) -> Ran:
         try:

@@ -1,6 +1,6 @@
 """Hooks as units of a real systemd, and what hooks and services print, read through the API."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,10 +13,10 @@ CONFIG = "/etc/releasehand/agent.toml"
 UNIT = "releasehand-hook-web-h1.service"
 # Hangs the first time that it runs, and says when two are at work at once.
 ALONE = """exec 9>/run/hook.lock
-flock -n 9 || echo two at once >>/run/hook.log
-echo began >>/run/hook.log
-test "$(grep -c began /run/hook.log)" -gt 1 || sleep 86399
-echo ended >>/run/hook.log
+flock -n 9 || echo two at once >>/root/hook.log
+echo began >>/root/hook.log
+test "$(grep -c began /root/hook.log)" -gt 1 || sleep 86399
+echo ended >>/root/hook.log
 """
 DESPAIR = "#!/bin/sh\necho nothing for me in $0\nexit 1\n"
 
@@ -102,20 +102,44 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(world: World, host:
     assert is_unit_gone(host)
 
 
-@pytest.mark.parametrize("how", ["kill -9 $(systemctl show -P MainPID {})", "systemctl restart {}"])
-@pytest.mark.parametrize("kind", ["pre_hook", "post_hook"])
+def kill_agent(host: Host) -> None:
+    host.run("kill -9 $(systemctl show -P MainPID releasehand-agent)")
+
+
+def restart_agent_alone(host: Host) -> None:
+    host.run("systemctl restart releasehand-agent")
+
+
+def restart_host(host: Host) -> None:
+    """As its owner does it: systemd stops what runs."""
+    host.run("systemctl poweroff", check=False)
+    assert host.runner is not None, "it was booted"
+    host.runner.wait(30)
+    host.boot()
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        ("pre_hook", kill_agent),
+        ("pre_hook", restart_agent_alone),
+        ("pre_hook", restart_host),
+        ("post_hook", kill_agent),
+        ("post_hook", restart_agent_alone),
+    ],
+)
 def test_an_agent_that_ends_in_a_hook_has_it_run_again_and_never_two(
-    world: World, host: Host, kind: str, how: str
+    world: World, host: Host, kind: str, end: Callable[[Host], None]
 ) -> None:
     give_hooks(world, host, kind, ALONE)
-    host.run("rm -f /run/hook.log")
-    version = f"alone-{kind}-{how[:4].strip()}"
+    host.run("rm -f /root/hook.log")
+    version = f"alone-{kind}-{end.__name__}"
     world.publish(version)
     deploy_id = world.deploy(version, [host])
-    wait_for(lambda: host.run("cat /run/hook.log", check=False).output == "began\n", 30, "the hook runs")
-    host.run(how.format("releasehand-agent"))
+    wait_for(lambda: host.run("cat /root/hook.log", check=False).output == "began\n", 30, "the hook runs")
+    end(host)
     assert world.end_of(deploy_id)["status"] == "completed", log_of(world, deploy_id)
-    assert host.run("cat /run/hook.log").output == "began\nbegan\nended\n"
+    assert host.run("cat /root/hook.log").output == "began\nbegan\nended\n"
     assert is_unit_gone(host)
 
 
