@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from pathlib import Path
 
 from agent.check import CommandProbe, HealthCheck, HttpProbe, Probe, ServiceCheck, TcpProbe
 from agent.config import (
@@ -46,7 +47,7 @@ def make_instance(section: InstanceSection, config: AgentConfig, journal: Journa
         journal,
         policy,
         output=_find_output(section, clock),
-        hook_place=_make_hook_place(section, clock),
+        hook_place=_make_hook_place(section, config.state_dir, clock),
     )
 
 
@@ -60,8 +61,10 @@ def _find_output(section: InstanceSection, clock: Clock) -> ServiceOutput:
             return NoOutput()
 
 
-def _make_hook_place(section: InstanceSection, clock: Clock) -> HookPlace:
-    return HookUnit(section.id, clock=clock) if are_units_at_hand(os.environ) else HookChild()
+def _make_hook_place(section: InstanceSection, state_dir: Path, clock: Clock) -> HookPlace:
+    if are_units_at_hand(os.environ):
+        return HookUnit(section.id, clock=clock)
+    return HookChild(state_dir / f"hook-{section.id}.json")
 
 
 def make_service(section: InstanceSection, root: InstallRoot) -> ServiceManager:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,10 @@ async def run_tool(
     environment: Mapping[str, str],
     cwd: Path = Path("/"),
     output: Output | None = None,
+    started: Callable[[int], None] = lambda _: None,
 ) -> Ran:
-    """Run `argv` in a session of its own and wait for it. `output`, if given, fills while it runs.
+    """Run `argv` in a session of its own and wait for it. `output`, if given, fills while it runs; `started`
+    is told the process right after its start, and must not raise.
 
     It has ended when its own process has; what it leaves in its process group is killed then, and so is
     everything when this is cancelled. Raises OSError if it cannot be started.
@@ -71,6 +73,7 @@ async def run_tool(
             )
         finally:
             os.close(sink)
+        started(tool.pid)
         pidfd = os.pidfd_open(tool.pid)
         os.set_blocking(source, False)
 

@@ -96,15 +96,30 @@ def find_marked(variable: str, value: str) -> list[Process]:
     return sorted(found, key=lambda process: process.started)
 
 
+def find_session(leader: Process) -> list[Process]:
+    """Return what runs of the session that `leader` led, whether it runs itself or has ended: its number is
+    not given to another process as long as one of its session is left."""
+    holder = identify(leader.pid)
+    if holder is not None and holder != leader:
+        return []
+    found = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
+    processes = [process for pid in found if (process := identify(pid)) is not None]
+    return [one for one in processes if _session(one.pid) == leader.pid and one.started >= leader.started]
+
+
 def leads_session(process: Process) -> bool:
     """Tell whether `process` leads a session of its own."""
-    fields = _stat(process.pid)
-    return fields is not None and int(fields[_SESSION]) == process.pid
+    return _session(process.pid) == process.pid
 
 
 def boot_id() -> str:
     """Name this boot of the host: process numbers and start times mean nothing in another one."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def _session(pid: int) -> int | None:
+    fields = _stat(pid)
+    return None if fields is None else int(fields[_SESSION])
 
 
 def _started(pid: int) -> int | None:

@@ -1,8 +1,11 @@
 """The host's hooks: real programs, and what each of their failures does to a host."""
 
 import asyncio
+import json
 import os
 import re
+import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from agent.errors import HookFailedError
 from agent.hook_child import HookChild
 from agent.hooks import OUTPUT_BYTES, Account, Action, Hook, Occasion, run_hooks
+from agent.service.process import identify
 from agent.tool import MINIMAL_PATH
 from releasehand.model.codes import FailureCode
 from releasehand.model.status import Phase, ServiceState, TaskResult
@@ -112,6 +116,43 @@ async def test_only_the_end_of_much_output_is_kept_and_no_control_character() ->
     text = await run(shell("head -c 3000000 /dev/zero | tr '\\0' x; printf '\\033[31m the end'"))
     assert text.endswith("x\\x1b[31m the end")
     assert len(text) <= OUTPUT_BYTES
+
+
+KILLED_IN_A_HOOK = """
+import asyncio, sys
+from pathlib import Path
+from agent.hook_child import HookChild
+from agent.service.process import identify
+from agent.tool import Output
+child = HookChild(Path(sys.argv[1]) / "hook.json")
+hook = ("/bin/sh", "-c", sys.argv[2])
+asyncio.run(child.run(hook, environment={"PATH": "/bin:/usr/bin"}, timeout_s=60, output=Output()))
+"""
+
+
+async def test_a_hook_of_an_agent_that_was_killed_is_ended_by_the_next(tmp_path: Path) -> None:
+    hook = f"sleep 600 & echo $$ $! >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/pids; wait"
+    argv = [sys.executable, "-c", KILLED_IN_A_HOOK, str(tmp_path), hook]
+    agent = await asyncio.create_subprocess_exec(*argv)
+    await until((tmp_path / "pids").exists)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    agent.kill()
+    await agent.wait()
+    assert all(map(is_alive, pids))
+    os.kill(pids[0], signal.SIGKILL)  # its child is found even so
+    child = HookChild(tmp_path / "hook.json")
+    await child.clear()
+    assert not any(map(is_alive, pids))
+    assert not (tmp_path / "hook.json").exists()
+    await child.clear()
+
+
+async def test_a_record_of_an_earlier_boot_ends_nobody(tmp_path: Path) -> None:
+    process = identify(os.getpid())
+    assert process is not None
+    told = {"boot": "an earlier one", "pid": process.pid, "started": process.started}
+    (tmp_path / "hook.json").write_text(json.dumps(told))
+    await HookChild(tmp_path / "hook.json").clear()
 
 
 def is_alive(pid: int) -> bool:
