@@ -39,7 +39,9 @@ class EnvelopeProtocol(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let what was not taken by the client be seen at once: see `finish_response`."""
         if isinstance(transport, asyncio.WriteTransport):
-            transport.set_write_buffer_limits(high=0)
+            # 0 would not do over TLS: asyncio's SSLProtocol pauses a writer whose buffer is not below the
+            # limit, and so one that is empty, which nothing lets go on.
+            transport.set_write_buffer_limits(high=1)
         super().connection_made(transport)
 
     async def finish_response(

@@ -105,6 +105,22 @@ async def test_a_connection_beyond_the_limit_is_told_so_over_tls_too(pair: Pair)
                 assert reply.status == 429
 
 
+async def test_who_has_taken_his_answer_over_tls_may_be_silent_afterwards(pair: Pair) -> None:
+    pair.renew()
+    tls, api = pair.follow().context, make_api(ApiServer().deps())
+    async with serve_api(api, "127.0.0.1", 0, tls=tls, answer_deadline_s=0.05) as address:
+        port = int(address.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_context(pair.ca_file), server_hostname="127.0.0.1"
+        )
+        for _ in range(3):  # whatever a connection lived through before
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            with pytest.raises(TimeoutError):  # nobody cuts it off
+                await asyncio.wait_for(reader.read(1), 0.2)
+        writer.close()
+
+
 async def test_old_tls_and_plain_http_are_not_spoken(pair: Pair) -> None:
     pair.renew()
     tls = pair.follow().context
