@@ -45,6 +45,8 @@ def create(
         typer.echo(f"{token.token_id}, for {whom}, until {token.expires_at:%Y-%m-%d %H:%M:%S} UTC:", err=True)
         typer.echo(made.token)
         typer.echo(f"on the host: {made.command}", err=True)
+        if made.install_command:
+            typer.echo(f"or, where no agent is installed, as root: {made.install_command}", err=True)
 
     run_at_desk(config, work)
 

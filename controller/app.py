@@ -27,7 +27,8 @@ from controller.hub.doors import Doors
 from controller.hub.hub import HEARTBEAT_S
 from controller.hub.link import LinkDeps
 from controller.hub.registry import Registry
-from controller.invitation import make_invitations
+from controller.install import Installer, PackageFolder
+from controller.invitation import hub_url, make_invitations
 from controller.keyring import open_keyring
 from controller.live import Live
 from controller.notice import Notices
@@ -124,6 +125,9 @@ async def run_controller(
                 renew=registry.renew,
                 close_revoked=revocations.look,
                 invitations=make_invitations(config, store, authorities.shown),
+                installer=Installer(
+                    config.install.url, hub_url(config), PackageFolder(config.install.folder)
+                ),
                 bulletin=bulletin,
                 health=health.check,
                 tokens=tokens,

@@ -20,6 +20,7 @@ from shared.settings import ConfigError, Problem, load_settings
 ENVIRONMENT_PREFIX: Final = "RELEASEHAND_CONTROLLER"
 DEFAULT_DATABASE: Final = "sqlite:////var/lib/releasehand-controller/controller.db"
 DEFAULT_PKI_DIRECTORY: Final = "/var/lib/releasehand-controller/pki"
+DEFAULT_INSTALL_FOLDER: Final = "/var/lib/releasehand-controller/install"
 MIN_TOKEN_CHARS: Final = 16
 MAX_TOKEN_CHARS: Final = 4_096
 _API_HOST: Final = "127.0.0.1"
@@ -69,6 +70,16 @@ def _check_postgresql(url: str, parts: SplitResult, driver: str) -> str:
     if find_spec("asyncpg") is None:
         raise ValueError("needs PostgreSQL's driver; install releasehand-daemons[postgres]")
     return url
+
+
+def _check_install_url(url: str) -> str:
+    """It stands in a script that hosts run as root: nothing but a host and a port."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not _is_name(parts.hostname or "") or parts.port == 0:
+        raise ValueError("must be https://HOST or https://HOST:PORT")
+    if parts.path.strip("/") or parts.username is not None or "?" in url or "#" in url:
+        raise ValueError("must carry no path, user, query or fragment")
+    return f"https://{parts.netloc}"
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
@@ -171,6 +182,16 @@ class SecretsSection(Section):
     `key_file`."""
 
 
+class InstallSection(Section):
+    """Agents that install themselves: the API hands hosts a script, and packages. Without `url` the script
+    does nothing but say so."""
+
+    url: Annotated[str, AfterValidator(_check_install_url)] | None = None
+    """The API as hosts reach it: https://HOST:PORT, with a certificate that they verify."""
+    folder: AbsolutePath = Path(DEFAULT_INSTALL_FOLDER)
+    """Where the packages are: each `releasehand-daemons_*.deb` directly in it is everybody's to fetch."""
+
+
 class ControllerConfig(Section):
     """The whole file."""
 
@@ -185,6 +206,7 @@ class ControllerConfig(Section):
     pki: PkiSection = PkiSection()
     retention: RetentionSection = RetentionSection()
     secrets: SecretsSection = SecretsSection()
+    install: InstallSection = InstallSection()
 
 
 def load_config(file: Path | None, environment: Mapping[str, str]) -> ControllerConfig:

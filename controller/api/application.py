@@ -13,6 +13,7 @@ from .authentication import Callers
 from .body import MAX_BODY_BYTES
 from .deps import DEPS, ApiDeps
 from .endpoint import AioHandler, answer_expect, make_endpoint
+from .install import make_install_handlers
 from .middleware import answer_every_request, method_not_allowed, not_found
 from .openapi import build_document
 from .rates import Rates
@@ -42,7 +43,7 @@ def make_api(deps: ApiDeps) -> web.Application:
     handlers: dict[str, dict[str, AioHandler]] = {}
     for route in ROUTES:
         handlers.setdefault(route.path, {})[route.method] = make_endpoint(route, deps, callers, rates)
-    for path, handler in _plain_handlers(deps).items():
+    for path, handler in {**_plain_handlers(deps), **make_install_handlers(deps, rates)}.items():
         handlers[path] = {"GET": handler}
     for path, by_method in handlers.items():
         _add_path(app, path, by_method)

@@ -11,6 +11,7 @@ from controller.bulletin import Bulletin
 from controller.core.acceptance import Accepted, Cancelled, InstancePage
 from controller.core.audit import Actor
 from controller.core.written import Written
+from controller.install import Installer
 from controller.invitation import Invitations
 from controller.store import Changed
 from releasehand.model import (
@@ -47,6 +48,9 @@ MAX_WAITERS: Final = 500
 """Calls with `?wait=` that may be open at once; each holds a connection and reads its rows again."""
 MAX_STREAMS: Final = 200
 MAX_STREAMS_OF_CALLER: Final = 100
+MAX_DOWNLOADS: Final = 200
+"""Hosts that may fetch a package at once; the others are told to come back, and callers keep their places."""
+MAX_DOWNLOADS_OF_ADDRESS: Final = 100
 KEEP_ALIVE_S: Final = 15.0
 """A stream without news says so this often: proxies cut what is silent for a minute."""
 SLOW_READER_S: Final = 10.0
@@ -125,6 +129,11 @@ class ApiStore(StoreViews, AccessStore, Protocol):
     async def system_stats(self, period: Period) -> SystemStats: ...
 
 
+def stream_places(total: int, of_caller: int) -> Places:
+    """For streams of release logs."""
+    return Places(total, of_caller, what="streams", instead="close one, or ask page by page with after")
+
+
 @dataclass(frozen=True, slots=True)
 class ApiDeps:
     """`wake` tells the dispatcher of new work, `tell` everybody of what has changed, `renew` has an agent say
@@ -138,6 +147,7 @@ class ApiDeps:
     renew: Callable[[str], None]
     close_revoked: Callable[[], Awaitable[None]]
     invitations: Invitations
+    installer: Installer
     bulletin: Bulletin
     health: Callable[[], Awaitable[SystemHealth]]
     tokens: Mapping[str, str]
@@ -146,7 +156,15 @@ class ApiDeps:
     clock: Clock
     version: str
     max_waiters: int = MAX_WAITERS
-    streams: Places = field(default_factory=lambda: Places(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
+    streams: Places = field(default_factory=lambda: stream_places(MAX_STREAMS, MAX_STREAMS_OF_CALLER))
+    downloads: Places = field(
+        default_factory=lambda: Places(
+            MAX_DOWNLOADS,
+            MAX_DOWNLOADS_OF_ADDRESS,
+            what="downloads",
+            instead="come back in a few seconds",
+        )
+    )
     keep_alive_s: float = KEEP_ALIVE_S
     slow_reader_s: float = SLOW_READER_S
     history_kept: timedelta | None = None  # None: for ever

@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from releasehand.model import Answer, ErrorEnvelope, ErrorType, Name, Request
 
 from .errors import FAULTS
+from .install import PACKAGE_PATH, PACKAGE_TYPE, SCRIPT_PATH
 from .query import Query
 from .routing import AnyRoute
 
@@ -244,6 +245,26 @@ def _envelope(answer: type[Answer]) -> dict[str, Any]:
     }
 
 
+def _install_paths() -> dict[str, Any]:
+    """What hosts fetch to become agents, without token; only what is refused is in the envelope."""
+
+    def path(operation_id: str, summary: str, media_type: str, *refused: int, **more: Any) -> dict[str, Any]:
+        content = {media_type: {"schema": {"type": "string"}}}
+        kinds = {429: [_T.TOO_MANY_REQUESTS], 404: [_T.NOT_FOUND]}
+        responses = {"200": {"description": summary, "headers": _REQUEST_ID_HEADER, "content": content}}
+        responses |= {str(status): _refusal(status, kinds[status]) for status in refused}
+        operation = {"operationId": operation_id, "tags": ["agent"], "summary": summary, "security": []}
+        return {"get": operation | more | {"responses": responses}}
+
+    file = {"name": "file", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {
+        SCRIPT_PATH: path("GetInstallScript", "A shell script that installs an agent.", "text/plain", 429),
+        PACKAGE_PATH: path(
+            "GetInstallPackage", "A package that the script names.", PACKAGE_TYPE, 404, 429, parameters=[file]
+        ),
+    }
+
+
 def _plain_paths() -> dict[str, Any]:
     """What is answered without envelope or token."""
     status = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
@@ -264,7 +285,7 @@ def _plain_paths() -> dict[str, Any]:
             }
         }
 
-    return {
+    return _install_paths() | {
         "/livez": path("GetLiveness", "The process runs.", status),
         "/readyz": path("GetReadiness", "The controller can work.", status, on_503="It cannot just now."),
         "/openapi.json": path("GetOpenApi", "This document.", {"type": "object"}),

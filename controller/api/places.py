@@ -12,8 +12,10 @@ from .errors import ApiError
 class Places:
     """For the event loop alone."""
 
-    def __init__(self, total: int, of_caller: int) -> None:
+    def __init__(self, total: int, of_caller: int, *, what: str, instead: str) -> None:
+        """`what` takes the places, `instead` tells what to do when none is left."""
         self._total, self._of_caller = total, of_caller
+        self._what, self._instead = what, instead
         self._taken: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -24,9 +26,9 @@ class Places:
     def take(self, caller: str) -> Iterator[None]:
         """Hold a place until the block ends. Raises ApiError `too_many_requests` when there is none."""
         if len(self) >= self._total:
-            raise _full(f"{self._total} streams are open already")
+            raise self._full(f"{self._total} {self._what} are open already")
         if self._taken[caller] >= self._of_caller:
-            raise _full(f"caller '{caller}' has {self._of_caller} streams open already")
+            raise self._full(f"'{caller}' has {self._of_caller} {self._what} open already")
         self._taken[caller] += 1
         try:
             yield
@@ -35,8 +37,5 @@ class Places:
             if not self._taken[caller]:
                 del self._taken[caller]
 
-
-def _full(why: str) -> ApiError:
-    return ApiError(
-        ErrorType.TOO_MANY_REQUESTS, f"cannot stream: {why}; close one, or ask page by page with after"
-    )
+    def _full(self, why: str) -> ApiError:
+        return ApiError(ErrorType.TOO_MANY_REQUESTS, f"cannot open one more: {why}; {self._instead}")

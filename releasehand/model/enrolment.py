@@ -72,11 +72,13 @@ class JoinTokenSummary(Answer):
 
 
 class JoinTokenResult(Answer):
-    """`token` is shown this once. `command` is what to run on the host."""
+    """`token` is shown this once. `command` is what to run on a host that has an agent; `install_command`
+    what root runs on one that has none, "" where the controller installs none."""
 
     join_token: JoinTokenSummary
     token: str
     command: str
+    install_command: str
 
 
 class JoinTokenList(Answer):

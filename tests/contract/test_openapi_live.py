@@ -22,7 +22,9 @@ LEFT_OUT: Final = (
     "ignored_auth",  # guesses faster than one may: 429. tests/unit/test_api_errors.py asks every route
 )
 PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
-PLAIN: Final = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/openapi.json")}
+PLAIN: Final = {
+    ("GET", path) for path in ("/livez", "/readyz", "/openapi.json", "/install.sh", "/install/{file}")
+}
 SERVED_BY_NAME: Final = set(HTTP.values()) | set(BEYOND.values()) | PLAIN
 GO_TYPES: Final[dict[str, dict[str, Any]]] = {
     "string": {"type": "string"},

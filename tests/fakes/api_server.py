@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from controller.api import ApiDeps, Leases, RateLimits, Uses, make_api
+from controller.api.deps import stream_places
 from controller.api.places import Places
 from controller.bulletin import Bulletin
+from controller.install import Installer, PackageFolder
 from controller.invitation import Invitations
 from controller.store import Changed
 from releasehand.model import ComponentStatus, HealthStatus, SystemHealth
@@ -57,7 +60,11 @@ class ApiServer:
     clock: Clock = field(default_factory=SystemClock)
     health: SystemHealth = field(default_factory=health)
     max_waiters: int = 10
-    streams: Places = field(default_factory=lambda: Places(3, 2))
+    streams: Places = field(default_factory=lambda: stream_places(3, 2))
+    installer: Installer = field(
+        default_factory=lambda: Installer(None, "wss://hub.example:8443", PackageFolder(Path("/nowhere")))
+    )
+    downloads: Places = field(default_factory=lambda: Places(3, 2, what="downloads", instead="come back"))
     keep_alive_s: float = 30.0
     slow_reader_s: float = 30.0
     history_kept: timedelta | None = None
@@ -89,6 +96,7 @@ class ApiServer:
             renew=self.renewed.append,
             close_revoked=self.close_revoked,
             invitations=Invitations(self.store, key_hash="A" * 43, url="wss://hub.example:8443"),
+            installer=self.installer,
             bulletin=self.bulletin,
             health=self.tell_health,
             tokens={"scheduler": TOKEN, "operator": "a-token-of-the-operator"},
@@ -98,6 +106,7 @@ class ApiServer:
             version="0.1.0",
             max_waiters=self.max_waiters,
             streams=self.streams,
+            downloads=self.downloads,
             keep_alive_s=self.keep_alive_s,
             slow_reader_s=self.slow_reader_s,
             history_kept=self.history_kept,

@@ -90,18 +90,7 @@ class Lab:
             (self.folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(lines), encoding="ascii")
             self.run(["bash", "-c", _NETWORK], LAB=str(self.folder))
             for host in self.hosts.values():
-                more = {"NAME": host.name, "ADDRESS": host.address, "SIZE": self._disk_size}
-                self.run(["bash", "-c", _PLUG], LAB=str(self.folder), **more)
-                self.run(
-                    [
-                        "/usr/bin/python3",
-                        "-c",
-                        _LAY_OUT,
-                        str(HERE.parents[1]),
-                        f"{self.folder}/disk/{host.name}",
-                        host.name,
-                    ]
-                )
+                self._plug_in(host)
             for host in self.hosts.values():
                 stack.callback(host.let_go)
                 host.boot()
@@ -110,6 +99,25 @@ class Lab:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _plug_in(self, host: Host) -> None:
+        """Give it a cable and an empty disk."""
+        more = {"NAME": host.name, "ADDRESS": host.address, "SIZE": self._disk_size}
+        self.run(["bash", "-c", _PLUG], LAB=str(self.folder), **more)
+        disk = f"{self.folder}/disk/{host.name}"
+        self.run(["/usr/bin/python3", "-c", _LAY_OUT, str(HERE.parents[1]), disk, host.name])
+
+    @contextlib.contextmanager
+    def guest(self, name: str, number: int) -> Iterator[Host]:
+        """One more host, with nothing installed, until the block ends; once for each name. `number` makes
+        its address, from 100 on."""
+        host = Host(self, name, f"{NET}.{number}")
+        self._plug_in(host)
+        try:
+            host.boot()
+            yield host
+        finally:
+            host.let_go()
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]

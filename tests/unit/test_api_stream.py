@@ -11,7 +11,7 @@ from aiohttp import ClientError, ClientResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.api.places import Places
+from controller.api.deps import stream_places
 from controller.api.stream import PAGE, asks_for_stream
 from controller.core.refusals import StoreUnavailableError
 from releasehand.model import EventKind, OperationKind, ReleaseEvent, Status
@@ -189,7 +189,7 @@ async def test_a_silent_stream_is_kept_alive_and_looks_again(make: Make) -> None
 
 
 async def test_only_so_many_streams_are_open_and_a_closed_one_makes_room(make: Make) -> None:
-    bench = await make(streams=Places(3, 2), keep_alive_s=0.01)
+    bench = await make(streams=stream_places(3, 2), keep_alive_s=0.01)
     operator = {**STREAM, "Authorization": "Bearer a-token-of-the-operator"}
     async with bench.stream() as (_, one), bench.stream() as (_, two):
         await anext(one)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.places import Places
+from controller.api.deps import stream_places
 from controller.core.lists import AgentFilter, InstanceFilter, LogPage, OperationFilter, Page
 from controller.core.refusals import StoreUnavailableError
 from releasehand import Client, NotFoundError, UnavailableError
@@ -88,7 +88,7 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    server, clock = ApiServer(streams=Places(2, 2)), Mending()
+    server, clock = ApiServer(streams=stream_places(2, 2)), Mending()
     api = await server.start()
     await api.post("/v1/deployment", DEPLOYMENT)
     async with Client(str(api.http.make_url("")), TOKEN, clock=clock) as client:

@@ -49,7 +49,8 @@ def test_the_document_is_valid_openapi_3_1() -> None:
 
 def test_the_document_has_the_routes_of_the_table_and_the_plain_ones_alone() -> None:
     told = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
-    plain = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/openapi.json")}
+    paths = ("/livez", "/readyz", "/openapi.json", "/install.sh", "/install/{file}")
+    plain = {("GET", path) for path in paths}
     assert told == {(route.method, route.path) for route in ROUTES} | plain
 
 
