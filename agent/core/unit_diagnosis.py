@@ -153,8 +153,26 @@ def judge_service_unit(unit: Unit, instance: str, allowance: Allowance) -> list[
                 mend="systemctl daemon-reload",
             )
         )
+    found += _judge_owner(unit, allowance.account)
     found += _judge_allowance(unit.name, instance, allowance)
     return found or [fine("unit", unit.name, f"{unit.name} is there, and {allowance.account} may restart it")]
+
+
+def _judge_owner(unit: Unit, account: str) -> list[Finding]:
+    """An account that owns the code of a service is whoever the service runs as."""
+    runs_as = unit.user or "root"
+    if account == "root" or runs_as not in {"root", account}:
+        return []
+    as_root = f"whoever takes {account} over is root, one deployment later"
+    return [
+        warning(
+            "unit.account",
+            unit.name,
+            f"{unit.name} runs as {runs_as}, and {account} owns its code",
+            why=as_root if runs_as == "root" else "the service can change its own releases",
+            mend=f"systemctl edit {unit.name}, with User= and an account of its own",
+        )
+    ]
 
 
 def _judge_allowance(name: str, instance: str, allowance: Allowance) -> list[Finding]:

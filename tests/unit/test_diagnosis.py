@@ -212,10 +212,29 @@ def test_a_services_unit_is_to_be_there_and_to_start(
     assert levels(judge_service_unit(replace(WEB, **changes), "web-1", MAY)) == expected  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("agent", "service", "expected"),
+    [
+        ("root", "", []),
+        ("root", "shop", []),
+        ("releasehand-agent", "shop", []),
+        ("releasehand-agent", "", ["unit.account"]),
+        ("releasehand-agent", "root", ["unit.account"]),
+        ("releasehand-agent", "releasehand-agent", ["unit.account"]),
+    ],
+)
+def test_a_service_is_not_to_run_as_root_from_code_of_another_account(
+    agent: str, service: str, expected: list[str]
+) -> None:
+    found = judge_service_unit(replace(WEB, user=service), "web-1", Allowance(True, agent))
+    assert [one.check for one in found if one.level is not Level.OK] == expected
+
+
 def test_an_account_that_may_not_restart_a_unit_is_told_the_rule() -> None:
-    [found] = judge_service_unit(WEB, "web-1", Allowance(False, "releasehand-agent"))
+    web = replace(WEB, user="shop")
+    [found] = judge_service_unit(web, "web-1", Allowance(False, "releasehand-agent"))
     assert (found.check, found.level, found.mend) == ("unit.allowed", Level.PROBLEM, RULES)
-    [found] = judge_service_unit(WEB, "web-1", Allowance(None, "releasehand-agent", "no polkit"))
+    [found] = judge_service_unit(web, "web-1", Allowance(None, "releasehand-agent", "no polkit"))
     assert (found.level, found.why) == (Level.WARNING, "no polkit")
 
 
