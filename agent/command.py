@@ -95,7 +95,7 @@ def status(
             metavar="TIME", help="Wait until the agent is online, e.g. 60s; exit code 1: it is not."
         ),
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/reference).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, whose fields are stable.")] = False,
 ) -> None:
     """Show what is deployed here, the last tasks and how the link to the controller is.
 
@@ -112,7 +112,7 @@ def status(
 @app.command()
 def doctor(
     config: ConfigFile = DEFAULT_CONFIG,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/reference).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, whose fields are stable.")] = False,
 ) -> None:
     """Examine this host: configuration, identity, the way to the controller, clock, disks, roots and units.
 
