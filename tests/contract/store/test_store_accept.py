@@ -108,14 +108,19 @@ async def test_every_accepted_task_says_what_it_waits_for(ledger: Ledger) -> Non
     assert waits == {"a": WaitingFor.AGENT_WORKING, "b": WaitingFor.AGENT_OFFLINE}
 
 
+THOUSANDS = 3_000
+"""Whose rows have more values than a statement of either engine has parameters (32,766). `make bench-api`
+asks with ten thousand."""
+
+
 async def count(call: Callable[[], Awaitable[Any]]) -> int:
     with statements() as seen:
         await call()
     return len(seen)
 
 
-async def test_ten_thousand_instances_take_hardly_more_statements_than_ten(ledger: Ledger) -> None:
-    names = [f"i-{n:05}" for n in range(10_000)]
+async def test_thousands_of_instances_take_hardly_more_statements_than_ten(ledger: Ledger) -> None:
+    names = [f"i-{n:05}" for n in range(THOUSANDS)]
     await ledger.host("host-1", names)
     few = await count(lambda: ledger.deploy("v2", names[:10], "few"))
     await ledger.cancel("few")

@@ -330,11 +330,11 @@ async def test_a_forced_rollback_is_told_to_wait_for_what_it_supersedes(ledger: 
     assert (await ledger.instance("d-v2", "a")).status is Status.IN_PROGRESS
 
 
-async def test_ten_thousand_instances_are_foreseen_in_a_handful_of_statements(ledger: Ledger) -> None:
-    names = [f"i-{n:05}" for n in range(10_000)]
+async def test_thousands_of_instances_are_foreseen_in_a_handful_of_statements(ledger: Ledger) -> None:
+    names = [f"i-{n:05}" for n in range(3_000)]
     await ledger.host("host-1", names, "v1")
     params = BatchRollbackParams(service="user", target_version="previous", instances=names)
     with statements() as seen:
         told = await foresee(ledger, params)
-    assert told.outcomes == {"impossible": 10_000}
+    assert told.outcomes == {"impossible": 3_000}
     assert len(seen) <= 10
