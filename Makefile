@@ -1,7 +1,7 @@
 # Every target works in a fresh clone: it makes .venv from requirements-dev.txt when that is missing or older.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults faults-agent powercut test-hosts dist bench-api bench-idle bench-install bench-memory run docs lock clean
+.PHONY: help demo test check contract faults faults-agent powercut test-hosts dist bench-api bench-idle bench-install bench-memory run docs lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -22,6 +22,9 @@ test: $(ready)  ## all that a contributor must pass
 
 check: $(ready)  ## lint, types, import contracts and the quick unit tests, for use while writing
 	@$(python) scripts/stages.py lint unit-only
+
+contract: $(ready)  ## bad and good calls of the API without end: each edge of each field, 300 of each operation by chance
+	@HYPOTHESIS_PROFILE=explore $(python) -m pytest tests/contract/test_openapi_live.py
 
 faults: $(ready)  ## every fault of daemons, links, peers and disks, and a table of how they ended (40 min)
 	@$(python) -m pytest tests/faults --all-faults --kills 200 --ignore=tests/faults/injection

@@ -16,7 +16,8 @@ from tests.contract import scenario
 from tests.contract.spec import BEYOND, HTTP, AnswerField, RequestField, answer_fields, request_fields
 from tests.contract.stage import BEARER, Stage, run_stage
 
-pytestmark = pytest.mark.timeout(600)  # the run itself is part of whichever test comes first
+ROOT: Final = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(3_600)  # the run itself is part of whichever test comes first
 LEFT_OUT: Final = (
     "use_after_free",  # an instance that was retired keeps its history
     "ignored_auth",  # guesses faster than one may: 429. tests/unit/test_api_errors.py asks every route
@@ -33,8 +34,13 @@ GO_TYPES: Final[dict[str, dict[str, Any]]] = {
     "float64": {"type": "number"},
     "time.Time": {"type": "string", "format": "date-time"},
 }
-EXAMPLES: Final = 300 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 10
+WHOLE: Final = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
+"""By `make contract`. Else bad calls are made by chance and step by step, not also at each field's edges:
+tests/contract/test_spec_bad_input.py and tests/unit/test_api_bad_input.py do that."""
+EXAMPLES: Final = 300 if WHOLE else 5
 """Of each operation, beside those of the document and those at the edges of its schemas."""
+KEEPING: Final = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis")}
+"""Where its tables of characters are kept, which take seconds to make."""
 CONFIG: Final = """
 [generation]
 deterministic = true
@@ -43,6 +49,9 @@ database = "none"
 
 [phases.coverage]
 unexpected-methods = ["patch"]
+
+[phases.coverage.generation]
+mode = "{edges}"
 
 [phases.stateful]
 max-steps = 4
@@ -64,7 +73,8 @@ rollbacks.values = {rollbacks}
 "body.target_version" = {{ dictionary = "versions", probability = 0.5 }}
 """
 """Names that exist, so that the calls get behind the first 404; the rest is made from the schema alone. One
-method that is not there stands for the others: tests/unit/test_api_errors.py asks every path for one."""
+method that is not there stands for the others, in the whole run: tests/unit/test_api_errors.py asks every
+path for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,9 @@ def run(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Run:
     rollbacks = [data["rollback_id"] for data in record.of("CancelRollback")]
     folder = tmp_path_factory.mktemp("schemathesis")
     (folder / "schemathesis.toml").write_text(
-        CONFIG.format(rollbacks=json.dumps(rollbacks), examples=EXAMPLES)
+        CONFIG.format(
+            rollbacks=json.dumps(rollbacks), examples=EXAMPLES, edges="all" if WHOLE else "positive"
+        )
     )
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "--config-file", "schemathesis.toml"),
@@ -118,7 +130,7 @@ def run(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Run:
             "report.json",
         ),
     ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=KEEPING, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert (folder / "report.json").exists(), said
     return Run(done.returncode, said, json.loads((folder / "report.json").read_text()))
