@@ -121,9 +121,9 @@ def lint() -> Counts:
 
 STAGES = {
     "lint": Stage("lint and types", 60, lint),
-    "unit": Stage("unit and contract", 90, lambda: run_tests(["tests/unit", "tests/contract"], workers=2)),
+    # Tests wait for disks, children and daemons: with a third worker no core is idle meanwhile.
+    "unit": Stage("unit and contract", 90, lambda: run_tests(["tests/unit", "tests/contract"], workers=3)),
     "unit-only": Stage("unit", 30, lambda: run_tests(["tests/unit"], workers=2, marked="not slow")),
-    # These wait for daemons more than they compute: with a third worker no core is idle meanwhile.
     "integration": Stage("integration", 150, lambda: run_tests(["tests/integration"], workers=3)),
     "faults": Stage("faults", 120, lambda: run_tests(["tests/faults"], workers=3)),
     "browser": Stage("browser", 90, lambda: run_tests(["tests/browser"])),
