@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(900)  # booting and installing counts for the f
 AGENT = "releasehand-agent-user"
 ACCOUNT = "releasehand-agent"
 RULES = "/etc/polkit-1/rules.d/50-releasehand-agent.rules"
-SICK = "#!/bin/sh\nexit 1\n"
+SICK = "#!/bin/sh\necho not today\nexit 1\n"
 OTHER = "[Service]\nExecStart=/bin/sleep infinity\n"
 
 
@@ -73,12 +73,17 @@ def test_one_account_installs_another_runs_it_and_neither_is_root(world: World, 
     assert (refused.code, refused.output.count("Permission denied")) == (1, 2)
 
 
-def test_a_release_that_does_not_come_up_is_taken_back(world: World, host: Host) -> None:
+def test_a_release_that_does_not_come_up_is_taken_back_and_its_words_are_told(
+    world: World, host: Host
+) -> None:
     """Its crashes are forgiven too: systemd would start nothing any more after so many."""
     world.publish("sick-plain", run=SICK)
-    end = world.end_of(world.deploy("sick-plain", [host]))
+    deploy_id = world.deploy("sick-plain", [host])
+    end = world.end_of(deploy_id)
     assert end["status"] == "failed", end
     assert end["instances"][0]["phase"] == "reverted", end
+    events = world.call("GET", f"/v1/deployment/{deploy_id}/events")["data"]["events"]
+    assert any("not today" in event["log_tail"] for event in events)
     agree(world, host, "plain")
 
 
@@ -109,6 +114,19 @@ def test_another_unit_is_refused_and_the_failure_names_the_rule(world: World, ho
     host.run("systemctl stop other")
     assert world.end_of(world.deploy("plain-3", [host]))["status"] == "completed", "and it is mended"
     agree(world, host, "plain-3")
+
+
+def test_the_doctor_finds_nothing_wrong_and_misses_the_rule_when_it_is_gone(host: Host) -> None:
+    well = host.run("releasehand-agent doctor")
+    assert "releasehand-agent may restart it" in well.output
+    host.run(f"mv {RULES} /root/rules")
+    try:
+        asked = "releasehand-agent doctor"
+        wait_for(lambda: host.run(asked, check=False).code != 0, 20, "polkit knows no rule any more")
+        assert f"config polkit >{RULES}" in host.run(asked, check=False).output
+    finally:
+        host.run(f"mv /root/rules {RULES}")
+    wait_for(lambda: host.run("releasehand-agent doctor", check=False).code == 0, 20, "it knows it again")
 
 
 def test_it_writes_nowhere_but_in_its_roots(host: Host) -> None:
