@@ -31,6 +31,7 @@ from shared.clock import Clock, SystemClock
 from shared.errors import AttemptError
 from shared.logs import get_log
 from shared.supervisor import UNSUPERVISED, Supervisor
+from shared.tasks import TaskGroup
 
 PACKAGES_NAME: Final = "packages"
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -108,13 +109,18 @@ async def run_agent(
                 pid=os.getpid(),
             )
             supervisor.ready()
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 work = [
                     group.create_task(executor.run(), name="executor"),
                     group.create_task(pulse.run(), name="pulse"),
                     group.create_task(uplink.run(), name="uplink"),
                 ]
+                for task in work:
+                    task.add_done_callback(lambda _: stopped.set())
                 await stopped.wait()
+                if ended := [task.get_name() for task in work if task.done()]:
+                    # An agent that only seems to work is worse than one that is started again.
+                    raise RuntimeError(f"nobody asked it to end: {', '.join(ended)}")
                 supervisor.stopping()
                 log.info("agent was asked to stop", unfinished=len(executor.unfinished))
                 downloader.suspend()

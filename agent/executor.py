@@ -1,7 +1,6 @@
 """All instances of this agent: commands go to the right one, and what is true of each is read from its
 disk."""
 
-import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from shared.frames import (
     Wanted,
 )
 from shared.logs import get_log
+from shared.tasks import TaskGroup
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Executor:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for runner in self._runners.values():
                 group.create_task(runner.run(), name=f"runner {runner.instance.id}")
 
@@ -153,7 +153,7 @@ class Executor:
 async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, worked on together, in their order. Raises the first JournalError."""
     try:
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None  # the journal is one for all: the others say the same

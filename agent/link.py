@@ -30,6 +30,7 @@ from shared.frames import (
 from shared.logs import get_log
 from shared.race import race
 from shared.session import OFFLINE_AFTER_S, Session
+from shared.tasks import TaskGroup
 
 WRITE_TIMEOUT_S: Final = 10.0
 PROGRESS_EVERY_S: Final = 1.0
@@ -92,7 +93,7 @@ class Link:
         await finish(self._executor.reconcile(self._welcome.wanted, self._welcome.refused))
         await self._journal.acknowledge(self._welcome.acked)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._read())
                 group.create_task(self._write())
                 group.create_task(self._report())

@@ -26,6 +26,7 @@ from releasehand.model.codes import FailureCode
 from releasehand.model.status import OperationKind, Phase, ServiceState
 from shared.errors import AttemptError, ReleasehandError
 from shared.identity_folder import IdentityFolder
+from shared.tasks import TaskGroup
 
 OBSERVE_TIMEOUT_S: Final = 5.0
 NOT_RUNNING: Final = "the agent does not run"
@@ -134,7 +135,7 @@ async def read_standing(config: AgentConfig) -> Standing:
         glance = None
         problems.append(str(exc))
     glance = glance or Glance()
-    async with asyncio.TaskGroup() as group:
+    async with TaskGroup() as group:
         looks = [group.create_task(_look_at(section, glance)) for section in config.instance]
     return Standing(
         agent_id=_read_agent_id(config, problems),

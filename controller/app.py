@@ -42,6 +42,7 @@ from controller.sweeper import Sweeper
 from shared.clock import Clock, SystemClock
 from shared.logs import get_log
 from shared.supervisor import Supervisor
+from shared.tasks import TaskGroup
 
 VERSION: Final = version("releasehand-daemons")
 
@@ -143,7 +144,7 @@ async def run_controller(
         )
         certificate = _follow_certificate(config, clock)
         engine = (recorder, dispatcher, sweeper, pruner, claimants, health)
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             work = [
                 group.create_task(part.run())
                 for part in (*engine, leases, uses, hub_certificate, revocations)

@@ -19,6 +19,7 @@ from shared.clock import Clock
 from shared.frames import Cancel, Execute, Ref
 from shared.logs import get_log
 from shared.sealing import Keyring
+from shared.tasks import TaskGroup
 
 BATCH: Final = 500  # tasks in one transaction; half of what a link queues, so that one agent can have all
 RETRY_SCAN_S: Final = 1.0
@@ -99,7 +100,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(self._scan(RETRY_SCAN_S, self._find_due_retries))
             group.create_task(self._scan(MISSED_SCAN_S, self._find_missed))
             while True:

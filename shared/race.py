@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from shared.tasks import TaskGroup
+
 T = TypeVar("T")
 
 
@@ -12,7 +14,7 @@ async def race(work: Coroutine[Any, Any, T], *ends: Coroutine[Any, Any, Any]) ->
 
     What `work` raises comes out in an ExceptionGroup. Safe to cancel: all of them are cancelled and
     awaited."""
-    async with asyncio.TaskGroup() as group:
+    async with TaskGroup() as group:
         task = group.create_task(work)
         others = [group.create_task(end) for end in ends]
         await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)

@@ -37,6 +37,7 @@ from shared.frames import (
 from shared.logs import get_log
 from shared.race import race
 from shared.session import QueueFullError, Session
+from shared.tasks import TaskGroup
 
 from .peer import Peer
 
@@ -172,7 +173,7 @@ class Link:
     async def run(self) -> str:
         """Serve the link until it is over; returns why."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._read())
                 group.create_task(self._write())
                 group.create_task(self._pace())

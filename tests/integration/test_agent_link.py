@@ -326,3 +326,12 @@ async def test_a_controller_that_lost_its_database_gets_a_new_incarnation(site: 
         await site.hub.send(second)
         await site.hub.wait_for_end(second.ref)
         assert site.hub.moves[0].n == 1
+
+
+async def test_an_agent_does_not_live_on_without_its_uplink(site: Site) -> None:
+    agent = asyncio.create_task(run_agent(site.config))
+    await site.hub.wait_for_link(1)
+    [uplink] = [task for task in asyncio.all_tasks() if task.get_name() == "uplink"]
+    uplink.cancel()
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="nobody asked it to end: uplink")):
+        await agent
