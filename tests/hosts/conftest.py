@@ -20,6 +20,13 @@ def world() -> Iterator[World]:
         yield world
 
 
+@pytest.fixture(autouse=True)
+def _mended(world: World) -> Iterator[None]:
+    """A test that failed in the middle of a fault is not to take the next ones with it."""
+    yield
+    world.mend()
+
+
 @pytest.fixture(scope="session")
 def bad_cable() -> None:
     """For tests whose packets are late, lost, or go one way only."""

@@ -35,12 +35,12 @@ class Surroundings(Protocol):
 
     def enter(self, *, fork: bool = True) -> list[str]: ...
 
-    def run(self, argv: Sequence[str], **environment: str) -> None: ...
+    def run(self, argv: Sequence[str], **environment: str) -> str: ...
 
     def try_run(self, argv: Sequence[str]) -> int: ...
 
 
-@dataclass
+@dataclass(eq=False)  # a host is itself alone
 class Host:
     """One host of a lab."""
 
@@ -49,6 +49,7 @@ class Host:
     address: str
     runner: subprocess.Popen[bytes] | None = None
     _relay: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _is_cut: bool = False
 
     # power
 
@@ -86,10 +87,23 @@ class Host:
         return self.run("systemctl is-system-running", check=False).output.strip() in {"running", "degraded"}
 
     def cut_power(self) -> None:
-        """Everything on it ends at once; its disk stays."""
+        """Everything on it ends at one moment; its disk stays."""
         assert self.runner is not None, "it was booted"
+        self._freeze(1)  # else what is ended a little later sees what was ended a little earlier
         self.lab.run(["kill", "-9", self.pid])
-        self.runner.wait(20)
+        self.runner.wait(60)
+        self._freeze(0)
+
+    def _freeze(self, on: int) -> None:
+        """See the kernel's cgroup-v2: it is true of all below as soon as cgroup.events says so."""
+        group = f"{self.lab.folder}/cg/{self.lab.cgroup}/{self.name}"
+        self.lab.run(["bash", "-c", f"echo {on} >{group}/cgroup.freeze"])
+        told = ["grep", "-q", f"^frozen {on}$", f"{group}/cgroup.events"]
+        wait_for(lambda: self.lab.try_run(told) == 0, 60, f"{self.name} stands still: {on}")
+
+    def signal(self, name: str) -> None:
+        """Send a signal to its first process, systemd: STOP and CONT, for instance."""
+        self.lab.run(["kill", f"-{name}", self.pid])
 
     def let_go(self) -> None:
         """End what runs for it; safe to repeat."""
@@ -102,6 +116,13 @@ class Host:
     def pid(self) -> str:
         """Its first process, as the lab numbers it."""
         return (self.lab.folder / f"{self.name}.pid").read_text(encoding="ascii").strip()
+
+    def mend(self) -> None:
+        """Boot it if it has no power; heal its cable if that is cut."""
+        if self._is_cut:
+            self.heal()
+        if self.runner is None or self.runner.poll() is not None:
+            self.boot()
 
     # work
 
@@ -139,11 +160,18 @@ class Host:
         data = content.encode() if isinstance(content, str) else content
         self.run(f"mkdir -p $(dirname {path}) && cat >{path} && chmod {mode:o} {path}", stdin=data)
 
+    def find_own(self, name: str) -> list[str]:
+        """What it has on its disk by that name, beside what the machine below it has."""
+        upper = f"{self.lab.folder}/disk/{self.name}/u"
+        found = self.lab.run(["find", upper, "-name", name, "!", "-type", "c", "-printf", "/%P\n"])
+        return found.splitlines()
+
     # faults
 
     def cut(self, how: str = "drop") -> None:
         """`drop`: nothing passes, and nobody is told; `down`: the cable is pulled; `in`, `out`: one way."""
         self.heal()
+        self._is_cut = True
         if how == "down":
             self.lab.run(["ip", "link", "set", f"v-{self.name}", "down"])
         elif how == "drop":
@@ -154,12 +182,14 @@ class Host:
     def impair(self, *, delay_ms: float, loss: float) -> None:
         """Both ways are late by `delay_ms`, and lose `loss` of a hundred packets."""
         self.heal()
+        self._is_cut = True
         self._start_relay(lost_in=loss, lost_out=loss, delay_ms=delay_ms)
 
     def heal(self) -> None:
         """The cable is as good as new."""
         self._end_relay()
         self.lab.run(["ip", "link", "set", f"v-{self.name}", "master", "br0", "up"])
+        self._is_cut = False
 
     def limit_disk(self, size: str) -> None:
         """Its file system holds no more than `size`, like 64m."""
@@ -192,11 +222,12 @@ class Host:
         self.lab.run(["ip", "link", "set", f"t-{self.name}", "master", "br0", "up"])
 
 
-def wait_for(done: Callable[[], object], within_s: float, what: str) -> None:
-    """Ask until it is so. Raises LabError when the time is over."""
+def wait_for(done: Callable[[], object], within_s: float, what: str | Callable[[], str]) -> None:
+    """Ask until it is so. Raises LabError when the time is over; `what` is asked then."""
     clock, pause = SystemClock(), threading.Event()
     end = clock.monotonic() + within_s
     while not done():
         if clock.monotonic() > end:
-            raise LabError(f"it was not so within {within_s:g} s: {what}")
+            text = what() if callable(what) else what
+            raise LabError(f"it was not so within {within_s:g} s: {text}")
         pause.wait(0.05)

@@ -127,8 +127,8 @@ class Lab:
         process that was started, and sees the machine's processes."""
         return ["nsenter", "-t", str(self._first), "-m", "-n", *(["-p"] if fork else []), "--"]
 
-    def run(self, argv: Sequence[str], **environment: str) -> None:
-        """Raises LabError."""
+    def run(self, argv: Sequence[str], **environment: str) -> str:
+        """What it printed. Raises LabError."""
         ran = subprocess.run(
             [*self.enter(), *argv],
             env=ENVIRONMENT | environment,
@@ -138,6 +138,7 @@ class Lab:
         )
         if ran.returncode:
             raise LabError(f"{argv}: {ran.stdout}{ran.stderr}")
+        return ran.stdout
 
     def try_run(self, argv: Sequence[str]) -> int:
         return subprocess.run(
