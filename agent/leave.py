@@ -46,7 +46,8 @@ async def leave(state_dir: Path, clock: Clock, *, offline: bool = False) -> Depa
     except StateDirBusyError as exc:
         process = f" (process {exc.holder})" if exc.holder else ""
         raise LeaveError(
-            f"cannot leave: the agent runs{process}; stop it first: systemctl disable --now releasehand-agent"
+            f"cannot leave: the agent runs{process}; stop it first:"
+            " systemctl disable --now releasehand-agent releasehand-agent-user"
         ) from exc
 
 
