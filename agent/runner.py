@@ -317,7 +317,8 @@ class Runner:
         if restarted_service(record):
             output = self.instance.output
             title = f"the service's output since the activation began ({output.name})"
-            parts.insert(0, (title, await output.since(record.output_mark)))
+            told = await output.since(record.output_mark, flush=record.phase is not Phase.DONE)
+            parts.insert(0, (title, told))
         return compose_tail(list(self._notes), parts, most=MAX_LOG_TAIL_CHARS)
 
     def _log_of(self, record: AttemptRecord) -> Log:

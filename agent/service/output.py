@@ -32,9 +32,10 @@ class ServiceOutput(Protocol):
         """Where it stands now, for `since`, by this agent or the next one; "" if that cannot be told."""
         ...
 
-    async def since(self, mark: str) -> str:
+    async def since(self, mark: str, *, flush: bool) -> str:
         """The last OUTPUT_BYTES that came after `mark`, safe to show; or in parentheses why they cannot be
-        read. "" if there are none."""
+        read. "" if there are none. With `flush` the last words of a process that has just died are waited
+        for, where they may still be on their way."""
         ...
 
 
@@ -61,14 +62,15 @@ class JournalOutput:
         """See ServiceOutput. Seconds since 1970: the journal finds its entries by time."""
         return f"{self._clock.now().timestamp():.6f}"
 
-    async def since(self, mark: str) -> str:
+    async def since(self, mark: str, *, flush: bool) -> str:
         """See ServiceOutput. All runs of the unit since then: one that ends at once may have had several."""
         if not mark:
             return ""
         output = Output(OUTPUT_BYTES)
         try:
             async with asyncio.timeout(self._read_s):
-                await self._flush()
+                if flush and os.geteuid() == 0:  # others may not ask for it
+                    await run_tool([*self._journalctl, "--quiet", "--sync"], environment=_ENVIRONMENT)
                 ran = await run_tool(
                     [
                         *self._journalctl,
@@ -87,12 +89,6 @@ class JournalOutput:
             return f"(it cannot be read: journalctl ended with {ran.code}: {output.text})"
         return output.text
 
-    async def _flush(self) -> None:
-        """The last words of a process that has just died may still be on their way. Allowed for root alone;
-        for others they come in time, or not."""
-        if os.geteuid() == 0:
-            await run_tool([*self._journalctl, "--quiet", "--sync"], environment=_ENVIRONMENT)
-
 
 class FileOutput:
     """The file that a service of the driver `command` prints into. A ServiceOutput."""
@@ -110,7 +106,7 @@ class FileOutput:
         """See ServiceOutput. Which file it is, and its length."""
         return await finish(asyncio.to_thread(self._mark))
 
-    async def since(self, mark: str) -> str:
+    async def since(self, mark: str, *, flush: bool) -> str:
         """See ServiceOutput."""
         return await finish(asyncio.to_thread(self._since, mark))
 
@@ -148,7 +144,7 @@ class NoOutput:
         """See ServiceOutput."""
         return ""
 
-    async def since(self, mark: str) -> str:
+    async def since(self, mark: str, *, flush: bool) -> str:
         """See ServiceOutput."""
         return ""
 
