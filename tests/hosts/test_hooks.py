@@ -21,9 +21,9 @@ echo ended >>/root/hook.log
 DESPAIR = "#!/bin/sh\necho nothing for me in $0\nexit 1\n"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def host(world: World) -> Iterator[Host]:
-    """One whose hooks a test chooses; afterwards it has none."""
+    """One whose hooks tests choose; after the last of them it has none."""
     [host, *_] = world.hosts
     before = host.run(f"cat {CONFIG}").output
     yield host
