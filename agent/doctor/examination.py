@@ -17,6 +17,7 @@ from agent.core.diagnosis import (
     judge_trust,
 )
 from agent.core.finding import Finding, fine, problem, warning
+from agent.core.hook_diagnosis import judge_hooks
 from agent.core.link_state import LinkCondition
 from agent.core.root_diagnosis import judge_root
 from agent.core.unit_diagnosis import (
@@ -26,6 +27,7 @@ from agent.core.unit_diagnosis import (
     judge_service_unit,
 )
 from agent.doctor.account import Account, account_of, find_account
+from agent.doctor.bus import find_lack_of_bus
 from agent.doctor.host import look_at_file, look_at_root, measure_space
 from agent.doctor.reach import examine_reach
 from agent.doctor.systemd import ask_polkit, find_agent_unit, show_unit
@@ -54,6 +56,8 @@ def examine(config: AgentConfig, clock: Clock) -> list[Finding]:
     for section in config.instance:
         found += _guard("root", str(section.root), partial(_examine_root, section, unit, account))
         found += _examine_driver(section, unit, account)
+        if section.pre_hook or section.post_hook:
+            found.append(judge_hooks(section.id, account.name, unit, find_lack_of_bus()))
     return found
 
 

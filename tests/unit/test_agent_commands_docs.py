@@ -13,9 +13,9 @@ from agent.standing import InstanceStanding, LinkStanding, ReleaseStanding, Stan
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = "\n" + (ROOT / "docs" / "reference" / "agent-commands.md").read_text(encoding="utf-8")
 SOURCES = ("core/diagnosis.py", "core/root_diagnosis.py", "core/unit_diagnosis.py", "doctor/examination.py")
-MORE_SOURCES = ("doctor/reach.py", "doctor_command.py")
+MORE_SOURCES = ("core/hook_diagnosis.py", "doctor/reach.py", "doctor_command.py")
 CHECK = re.compile(
-    r'"(config|python|clock|trust|(?:agent|identity|reach|disk|root|unit|driver)(?:\.[a-z_]+)?)"'
+    r'"(config|python|clock|trust|hooks|(?:agent|identity|reach|disk|root|unit|driver)(?:\.[a-z_]+)?)"'
 )
 
 

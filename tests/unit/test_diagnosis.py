@@ -16,6 +16,7 @@ from agent.core.diagnosis import (
     judge_trust,
 )
 from agent.core.finding import Finding, Level, fine, problem, warning, worst
+from agent.core.hook_diagnosis import judge_hooks
 from agent.core.root_diagnosis import Root, judge_root
 from agent.core.unit_diagnosis import (
     RULES,
@@ -258,3 +259,24 @@ def test_the_agent_is_to_run_and_to_start_at_boot(
     unit: Unit | None, runs: bool, expected: list[tuple[str, Level]]
 ) -> None:
     assert levels(judge_agent_unit(unit, runs=runs)) == expected
+
+
+# hooks
+
+
+def test_hooks_are_said_to_run_where_they_do() -> None:
+    assert judge_hooks("web-1", "root", AGENT, "").what.endswith("run as root, each as a unit of its own")
+    assert judge_hooks("web-1", "shop", AGENT, "").what.endswith(
+        "in the sandbox of releasehand-agent.service"
+    )
+    by_hand = judge_hooks("web-1", "root", None, "there is no bus")  # which nobody needs then
+    assert by_hand == fine("hooks", "web-1", "hooks of web-1 run as root")
+
+
+def test_hooks_that_systemd_cannot_run_are_a_problem_before_a_deployment_is() -> None:
+    found = judge_hooks("web-1", "root", AGENT, "the system bus does not answer")
+    assert (found.level, found.why) == (
+        Level.PROBLEM,
+        "the agent has systemd run them, and the system bus does not answer",
+    )
+    assert "apt-get install dbus" in found.mend

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent.core.finding import Finding, Level
 from agent.core.link_state import LinkCondition, LinkState
 from agent.doctor import examine
 from agent.doctor.account import Account, account_of, find_account
+from agent.doctor.bus import find_lack_of_bus
 from agent.doctor.host import find_nearest, measure_space
 from agent.doctor.systemd import read_unit
 from agent.link_file import LinkFile
@@ -277,3 +279,23 @@ def test_a_configuration_that_cannot_be_used_is_a_problem_like_others(tmp_path: 
     result = CliRunner().invoke(app, ["doctor", "--config", str(file)])
     assert result.exit_code == 1
     assert "surprise: unknown key" in result.output
+
+
+# hooks
+
+
+@pytest.mark.skipif(shutil.which("systemd-run") is None, reason="no systemd-run is here")
+def test_a_bus_that_is_not_there_or_answers_nobody_is_named(tmp_path: Path) -> None:
+    bus = tmp_path / "bus"
+    assert find_lack_of_bus(bus) == f"the system bus does not answer at {bus}: No such file or directory"
+    with socket.socket(socket.AF_UNIX) as served:
+        served.bind(str(bus))
+        assert "Connection refused" in find_lack_of_bus(bus)
+        served.listen()
+        assert find_lack_of_bus(bus) == ""
+
+
+def test_hooks_are_looked_at_where_there_are_some(tmp_path: Path) -> None:
+    hook = '[[instance.pre_hook]]\ncommand = ["drain"]\n'
+    assert "hooks" not in diagnose(config_of(tmp_path))
+    assert "web-1" in diagnose(config_of(tmp_path, f'driver = {{ type = "none" }}\n{hook}'))["hooks"].what
