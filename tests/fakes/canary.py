@@ -18,10 +18,15 @@ def with_secret(url: str, **more: str) -> str:
     return "&".join([f"{url}?X-Expires=900", f"X-Signature={CANARY}", *(f"{k}={v}" for k, v in more.items())])
 
 
-def find_in_files(folder: Path) -> list[str]:
-    """The files below `folder` that hold it, with the lines around; whatever kind they are."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
-    return [f"{path}: {place!r}" for path in files for place in _places(path.read_bytes())]
+def find_in_files(folder: Path, text: str = CANARY) -> list[str]:
+    """The files below `folder` that hold it, or another text, with what stands before; whatever kind they
+    are. A file that goes meanwhile is passed over."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            if path.is_file() and not path.is_symlink():
+                found += [f"{path}: {place!r}" for place in find_in(path.read_bytes(), text)]
+    return found
 
 
 def find_in_processes(processes: Iterable[psutil.Process]) -> list[str]:
@@ -30,15 +35,16 @@ def find_in_processes(processes: Iterable[psutil.Process]) -> list[str]:
     for process in processes:
         with suppress(psutil.Error):
             shown = "\n".join([*process.cmdline(), *process.environ().values()])
-            found += [f"process {process.pid}: {place!r}" for place in _places(shown.encode())]
+            found += [f"process {process.pid}: {place!r}" for place in find_in(shown.encode())]
     return found
 
 
-def _places(content: bytes) -> Iterator[bytes]:
-    at = content.find(CANARY.encode())
+def find_in(content: bytes, text: str = CANARY) -> Iterator[bytes]:
+    """Each place that holds it, with what stands before."""
+    at = content.find(text.encode())
     while at >= 0:
-        yield content[max(0, at - 120) : at + len(CANARY)]
-        at = content.find(CANARY.encode(), at + 1)
+        yield content[max(0, at - 120) : at + len(text)]
+        at = content.find(text.encode(), at + 1)
 
 
 class Api:

@@ -77,6 +77,10 @@ class Postgres:
         words = [word for statement in statements for word in ("-c", statement)]
         _run([_program("psql"), "-q", "-h", str(self.folder), "-U", OWNER, "-d", database, *words])
 
+    def dump(self, database: str) -> bytes:
+        """All that is in it, as text; its files hold long values compressed."""
+        return _run([_program("pg_dump"), "-h", str(self.folder), "-U", OWNER, database])
+
     def crash(self) -> None:
         """SIGKILL of every process of it at once: what it has not written by then is lost."""
         leader = psutil.Process(self.server.pid)
@@ -160,7 +164,9 @@ def _user_for_root() -> str:
         raise NoPostgresError("PostgreSQL refuses to run as root, and there is no user 'postgres'") from None
 
 
-def _run(argv: Sequence[str]) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def _run(argv: Sequence[str]) -> bytes:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
-        raise NoPostgresError(f"{argv[0]} failed: {(done.stderr or done.stdout).strip()}")
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise NoPostgresError(f"{argv[0]} failed: {said}")
+    return done.stdout

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import aiohttp
@@ -184,18 +185,24 @@ class World:
 
 
 @asynccontextmanager
-async def run_world(folder: Path, *, hosts: int, hub_via: int = 0) -> AsyncIterator[World]:
+async def run_world(
+    folder: Path, *, hosts: int, hub_via: int = 0, database: str = ""
+) -> AsyncIterator[World]:
     """A world with a started controller and `hosts` agents that have joined and are not started yet. With
-    `hub_via` agents connect to that port instead of the hub's. Every process of it has ended when the block
-    has."""
+    `hub_via` agents connect to that port instead of the hub's; without a `database` it has one in a
+    file. Every process of it has ended when the block has."""
     ports = free_ports()
     api_port, hub_port = next(ports), next(ports)
-    database, pki = f"sqlite:///{folder}/controller.db", folder / "pki"
+    database, pki = database or f"sqlite:///{folder}/controller.db", folder / "pki"
     state_dirs = {f"host-{number}": folder / f"host-{number}" / "state" for number in range(hosts)}
     state_dirs[STRANGER] = folder / STRANGER
     await enrol(database, pki, state_dirs, f"wss://{HERE}:{hub_via or hub_port}", new=True)
     config = folder / "controller.toml"
-    config.write_text(_controller_toml(database, pki, api_port, hub_port))
+    key_file = folder / "secrets.key"
+    if not database.startswith("sqlite"):  # no controller makes the key that all of a database share
+        key_file.write_text(token_hex(32))
+        key_file.chmod(0o600)
+    config.write_text(_controller_toml(database, key_file, pki, api_port, hub_port))
     controller = Daemon(
         "controller",
         [f"{_BIN}/releasehand-controller", "serve", "--config", str(config)],
@@ -235,8 +242,8 @@ def _make_host(world: World, number: int, port: int) -> Host:
     return host
 
 
-def _controller_toml(database: str, pki: Path, api_port: int, hub_port: int) -> str:
-    return f"""\
+def _controller_toml(database: str, key_file: Path, pki: Path, api_port: int, hub_port: int) -> str:
+    text = f"""\
 database = "{database}"
 
 [api]
@@ -251,6 +258,9 @@ port = {hub_port}
 [pki]
 directory = "{pki}"
 """
+    if key_file.exists():
+        text += f'\n[secrets]\nkey_file = "{key_file}"\n'
+    return text
 
 
 def _agent_toml(world: World, host: Host) -> str:
