@@ -112,6 +112,33 @@ def test_a_limited_token_is_refused_alike_for_what_is_not_its_own_and_for_nothin
     assert told[0] == told[1]
 
 
+def test_a_taken_deploy_id_tells_a_limited_token_that_it_is_taken_and_nothing_of_what_it_is(
+    stage: Stage, things: dict[str, tuple[str, str, str]], limited: str
+) -> None:
+    """See docs/decisions/0010. Whether what is asked for is the other's in all but the service, or in
+    nothing, and whether it is asked to happen: the answer is one."""
+    alike = deployment(OTHER, "other-1", "d-other") | {"service": OWN, "instances": ["instance-1"]}
+    unlike = alike | {
+        "version": "v0",
+        "package_url": "https://elsewhere.test/x",
+        "timeout": 7,
+        "retry_count": 9,
+    }
+    calls = [
+        ("/v1/deployment", alike),
+        ("/v1/deployment", unlike),
+        ("/v1/deployment?dry_run=true", alike),
+        ("/v1/deployment?dry_run=true", unlike),
+    ]
+    replies = [stage.call("POST", path, body, headers=bearer(limited)) for path, body in calls]
+    assert {reply.status for reply in replies} == {409}
+    told = [{**reply.error, "request_id": ""} for reply in replies]
+    assert told == [told[0]] * len(calls)
+    assert not [
+        value for value in (OTHER, "v9", "other-1", "host-9", "v9.tar.gz") if value in replies[0].text
+    ]
+
+
 @pytest.mark.parametrize("operation", LISTS)
 def test_lists_of_a_limited_token_hold_its_own_services_alone(
     stage: Stage, things: dict[str, tuple[str, str, str]], limited: str, operation: str
