@@ -156,7 +156,7 @@ async def run_controller(
             try:
                 async with (
                     _serve_api(api, config, certificate) as api_address,
-                    _serve_hub(hub) as hub_address,
+                    hub.listen() as hub_address,
                 ):
                     yield Addresses(api_address, hub_address)
             finally:
@@ -195,18 +195,6 @@ def _retention(config: ControllerConfig) -> Retention:
         return timedelta(days=number) if number else None
 
     return Retention(days(config.retention.events_keep_days), days(config.retention.history_keep_days))
-
-
-@asynccontextmanager
-async def _serve_hub(hub: Hub) -> AsyncIterator[str]:
-    server = await hub.start()
-    try:
-        host, port = next(iter(server.sockets)).getsockname()[:2]
-        address = f"[{host}]" if ":" in host else host
-        yield f"wss://{address}:{port}"
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 def until_told(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

@@ -4,14 +4,16 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
+from controller.handshakes import BoundedContext, Handshakes
 from controller.rounds import repeat
 from shared.clock import Clock
 from shared.logs import get_log
 from shared.settings import Problem
 
 LOOK_EVERY_S: Final = 5.0
+ContextT = TypeVar("ContextT", bound=ssl.SSLContext)
 _Signature = tuple[tuple[int, int, int], ...]
 
 log = get_log(__name__)
@@ -27,8 +29,9 @@ class FollowedCertificate:
         self._files, self._clock = (cert_file, key_file), clock
         self._seen = _sign(self._files)
         self._newest = load_pair(cert_file, key_file)
-        self.context = load_pair(cert_file, key_file)
+        self.context = _load(BoundedContext(ssl.PROTOCOL_TLS_SERVER), cert_file, key_file)
         """What the server listens with; it hands each handshake to the newest one."""
+        self.context.handshakes = Handshakes(clock)
         self.context.sni_callback = self._choose
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
@@ -65,7 +68,10 @@ class FollowedCertificate:
 
 def load_pair(cert_file: Path, key_file: Path) -> ssl.SSLContext:
     """A server's context, TLS 1.2 at least. Raises OSError, ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert_file, key_file)
+
+
+def _load(context: ContextT, cert_file: Path, key_file: Path) -> ContextT:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert_file, key_file, password=lambda: b"")  # nobody is there to be asked
     return context

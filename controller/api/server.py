@@ -3,12 +3,13 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 from uuid import uuid4
 
 from aiohttp import web
 
+from controller.handshakes import listen
 from releasehand.model import ErrorType
 from shared.logs import get_log
 
@@ -142,14 +143,17 @@ async def serve_api(
             return EnvelopeProtocol(manager, loop=loop, answer_deadline_s=answer_deadline_s, **HANDLER_ARGS)
 
         handshake_s = HANDSHAKE_S if tls else None
-        listener = await loop.create_server(
-            connect, host, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
-        )
-        try:
-            bound_host, bound_port = listener.sockets[0].getsockname()[:2]
+        async with AsyncExitStack() as listening:
+            sockets = await listen(host, port)
+            for one in sockets:
+                listening.callback(one.close)
+            for one in sockets:
+                server = await loop.create_server(
+                    connect, sock=one, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=handshake_s
+                )
+                listening.callback(server.close)
+            bound_host, bound_port = sockets[0].getsockname()[:2]
             scheme = "https" if tls else "http"
             yield f"{scheme}://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
-        finally:
-            listener.close()
     finally:
         await runner.cleanup()

@@ -7,16 +7,19 @@ import asyncio
 import http
 import ssl
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from controller.core.enrolment import EnrolmentRefusedError
 from controller.core.refusals import StoreUnavailableError
 from controller.dispatcher import Dispatcher
+from controller.handshakes import listen
 from controller.live import MAX_NUMBER
 from controller.notice import Notices
 from controller.store import Greeting
@@ -84,24 +87,34 @@ class Hub:
         self._open = 0
         self._greeting: Counter[str] = Counter()  # connections by agent that have not been welcomed
 
-    async def start(self) -> Server:
-        """Listen. The server is the caller's to close; closing it ends every link."""
-        return await serve(
-            self.serve_connection,
-            self._settings.host,
-            self._settings.port,
-            ssl=self._settings.tls,
-            process_request=self._admit,
-            compression=None,
-            max_size=MAX_FRAME_BYTES,
-            max_queue=16,
-            ping_interval=None,  # the session's heartbeat is the only judge of presence
-            close_timeout=CLOSE_TIMEOUT_S,
-            open_timeout=HELLO_DEADLINE_S,
-            server_header=None,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=HELLO_DEADLINE_S,
-        )
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[str]:
+        """Listen until the block ends, which ends every link; yields the address with its real port. Raises
+        OSError."""
+        async with AsyncExitStack() as listening:
+            sockets = await listen(self._settings.host, self._settings.port)
+            for one in sockets:
+                listening.callback(one.close)
+            for one in sockets:
+                await listening.enter_async_context(
+                    serve(
+                        self.serve_connection,
+                        sock=one,
+                        ssl=self._settings.tls,
+                        process_request=self._admit,
+                        compression=None,
+                        max_size=MAX_FRAME_BYTES,
+                        max_queue=16,
+                        ping_interval=None,  # the session's heartbeat is the only judge of presence
+                        close_timeout=CLOSE_TIMEOUT_S,
+                        open_timeout=HELLO_DEADLINE_S,
+                        server_header=None,
+                        backlog=BACKLOG,
+                        ssl_handshake_timeout=HELLO_DEADLINE_S,
+                    )
+                )
+            host, port = sockets[0].getsockname()[:2]
+            yield f"wss://{f'[{host}]' if ':' in host else host}:{port}"
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the upgrade: no link without an agent's certificate, none beyond the limits."""

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from controller.handshakes import Handshakes
 from shared.clock import Clock
 from shared.files import replace_file
 from shared.logs import get_log
@@ -42,6 +43,7 @@ class HubCertificate:
         use. Blocks. Raises AuthorityError, OSError, ssl.SSLError."""
         self._refresh()
         context = TellingContext(ssl.PROTOCOL_TLS_SERVER)
+        context.handshakes = Handshakes(self._clock)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_OPTIONAL  # who shows none is told why in words (decisions/0008)
         context.num_tickets = 0  # a resumed session would skip the look at the certificate

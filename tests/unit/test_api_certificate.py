@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import socket
 import ssl
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from aiohttp import ClientSession, TCPConnector
 
 from controller.api import make_api, serve_api
 from controller.certificate import FollowedCertificate, find_pair_problems
+from controller.handshakes import MAX_OF_ONE
 from shared.tls import client_context
 from tests.fakes.api_server import BEARER, ApiServer
 from tests.fakes.clock import FakeClock
@@ -44,13 +47,27 @@ def pair(tmp_path: Path) -> Pair:
     return Pair(tmp_path)
 
 
-async def served(pair: Pair, port: int, name: str | None = None) -> str:
+async def served(pair: Pair, port: int, name: str | None = None, *, came_from: str = "127.0.0.1") -> str:
     """The certificate that a new connection is shown; "" for `name` sends none, as for an address."""
     tls = client_context(pair.ca_file)
-    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name or "127.0.0.1")
+    _, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=tls, server_hostname=name or "127.0.0.1", local_addr=(came_from, 0)
+    )
     shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     return hashlib.sha256(shown).hexdigest()
+
+
+async def test_an_address_that_holds_its_handshakes_open_keeps_out_itself_alone(pair: Pair) -> None:
+    pair.renew()
+    api, tls = make_api(ApiServer().deps()), pair.follow().context
+    async with serve_api(api, "127.0.0.1", 0, tls=tls) as address, AsyncExitStack() as stack:
+        port = int(address.rpartition(":")[2])
+        for _ in range(MAX_OF_ONE):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await served(pair, port)
+        assert await served(pair, port, came_from="127.0.0.2")
 
 
 @pytest.mark.parametrize("name", [None, "localhost"])

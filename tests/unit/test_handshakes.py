@@ -1,6 +1,7 @@
-"""How many TLS handshakes may be under way at the agents' port."""
+"""How many TLS handshakes may be under way at a port, all together and from one network."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 import trustme
 
+from controller.handshakes import BoundedContext, Handshakes, listen
 from controller.pki.handshake import TellingContext
 from shared.clock import SystemClock
 from shared.tls import client_context
 
 LIMIT = 3
+OF_ONE = 2
 
 
 @pytest.fixture
@@ -27,11 +30,13 @@ def ca(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def listening(ca: Path, deadline_s: float) -> AsyncIterator[int]:
+async def listening(
+    ca: Path, deadline_s: float, kind: type[BoundedContext] = TellingContext
+) -> AsyncIterator[int]:
     """A server that says hello; its port."""
-    context = TellingContext(ssl.PROTOCOL_TLS_SERVER)
+    context = kind(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(ca.with_name("hub.pem"), ca.with_name("hub.key"))
-    context.max_handshakes = LIMIT
+    context.handshakes = Handshakes(SystemClock(), limit=LIMIT, of_one=OF_ONE)
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello")
@@ -39,16 +44,22 @@ async def listening(ca: Path, deadline_s: float) -> AsyncIterator[int]:
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context, ssl_handshake_timeout=deadline_s)
+    [sock] = await listen("127.0.0.1", 0)
+    server = await asyncio.start_server(greet, sock=sock, ssl=context, ssl_handshake_timeout=deadline_s)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
 
-async def greeting(port: int, ca: Path, stack: AsyncExitStack) -> bytes:
+async def greeting(port: int, ca: Path, stack: AsyncExitStack, address: str = "127.0.0.1") -> bytes:
     """What a client is told that shakes hands; the connection stays open. Raises OSError."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(ca))
+    opened = asyncio.open_connection("127.0.0.1", port, ssl=client_context(ca), local_addr=(address, 0))
+    reader, writer = await opened
     stack.callback(writer.close)
     return await reader.read(5)
+
+
+async def say_nothing(port: int, address: str) -> asyncio.StreamWriter:
+    return (await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0)))[1]
 
 
 async def until_greeted(port: int, ca: Path, stack: AsyncExitStack) -> bytes:
@@ -72,12 +83,51 @@ async def test_beyond_the_bound_a_connection_is_closed_until_the_silent_ones_are
 ) -> None:
     deadline_s = 1.5 if end == "their time is over" else 30.0
     async with AsyncExitStack() as stack, listening(ca, deadline_s) as port:
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(LIMIT)]
+        silent = [await say_nothing(port, f"127.0.0.{number + 2}") for number in range(LIMIT)]
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await greeting(port, ca, stack)
         if end == "they hang up":
-            for _, writer in silent:
+            for writer in silent:
                 writer.close()
         assert await until_greeted(port, ca, stack) == b"hello"
-        for _, writer in silent:
+        for writer in silent:
             writer.close()
+
+
+async def test_one_network_takes_its_share_and_no_more(ca: Path) -> None:
+    async with AsyncExitStack() as stack, listening(ca, 30) as port:
+        silent = [await say_nothing(port, "127.0.0.1") for _ in range(OF_ONE)]
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await greeting(port, ca, stack)
+        assert await greeting(port, ca, stack, "127.0.0.2") == b"hello"
+        silent.pop().close()
+        assert await until_greeted(port, ca, stack) == b"hello"
+        for writer in silent:
+            writer.close()
+
+
+async def test_handshakes_that_fail_count_no_more_when_they_have(ca: Path) -> None:
+    async with AsyncExitStack() as stack, listening(ca, 30, BoundedContext) as port:
+        for _ in range(2 * OF_ONE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await reader.read(2) == b""
+            writer.close()
+        assert await until_greeted(port, ca, stack) == b"hello"
+
+
+async def test_a_host_is_listened_on_at_each_of_its_addresses(tmp_path: Path) -> None:
+    found = await asyncio.get_running_loop().getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)
+    sockets = await listen("localhost", 0)
+    assert {one.getsockname()[0] for one in sockets} == {address[0] for *_, address in found}
+    for one in sockets:
+        one.close()
+
+
+async def test_a_port_that_is_taken_is_told_with_its_address() -> None:
+    [taken] = await listen("127.0.0.1", 0)
+    taken.listen()
+    port = taken.getsockname()[1]
+    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}: address already in use"):
+        await listen("127.0.0.1", port)
+    taken.close()
