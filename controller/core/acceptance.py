@@ -179,7 +179,7 @@ def fingerprint(params: DeployParams | InstanceRollbackParams | BatchRollbackPar
 
 def first_difference(accepted: dict[str, Any], asked: dict[str, Any]) -> str | None:
     """The first field, in the order of the model, in which two fingerprints differ. Where there is a service
-    it comes first: of another service's body, a caller learns nothing more (docs/decisions/0010)."""
+    it comes first: of another service's body, a caller learns nothing more (docs/decisions/0011)."""
     for name, value in asked.items():
         if accepted.get(name) != value:
             return name

@@ -115,7 +115,7 @@ def test_a_limited_token_is_refused_alike_for_what_is_not_its_own_and_for_nothin
 def test_a_taken_deploy_id_tells_a_limited_token_that_it_is_taken_and_nothing_of_what_it_is(
     stage: Stage, things: dict[str, tuple[str, str, str]], limited: str
 ) -> None:
-    """See docs/decisions/0010. Whether what is asked for is the other's in all but the service, or in
+    """See docs/decisions/0011. Whether what is asked for is the other's in all but the service, or in
     nothing, and whether it is asked to happen: the answer is one."""
     alike = deployment(OTHER, "other-1", "d-other") | {"service": OWN, "instances": ["instance-1"]}
     unlike = alike | {
