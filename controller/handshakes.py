@@ -136,8 +136,7 @@ async def listen(host: str, port: int) -> list[ListeningSocket]:
                 one.bind(address)
             except OSError as exc:
                 why = (exc.strerror or str(exc)).lower()
-                where = f"{address[0]!s} port {address[1]}"
-                raise OSError(exc.errno, f"cannot listen on {where}: {why}") from None
+                raise OSError(exc.errno, f"cannot listen on {host} port {port}: {why}") from None
     except BaseException:
         for one in made:
             one.close()

@@ -90,6 +90,7 @@ class Stage:
             "rollback_id": self.rollbacks,
             "instance_id": [host.instance for host in self.world.hosts],
             "service": [SERVICE],
+            "file": ["nothing.deb"],
         }
         await self.api.read_all(document, names)
 
