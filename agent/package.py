@@ -60,7 +60,7 @@ def unpack(
     with _refusals():
         dest.mkdir(mode=0o755, exist_ok=True)
         counts = asyncio.run(_unpack_file(file, dest.resolve(), limits))  # who names a link means its end
-    typer.echo(f"unpacked {counts.entries} entries, {counts.total_bytes} bytes")
+    typer.echo(f"unpacked {_describe(counts)}")
 
 
 @package_app.command()
@@ -87,7 +87,12 @@ def verify(
     request = Request(service=service, version=version, url=package, sha256=sha256)
     with _refusals():
         digest, counts = asyncio.run(_verify(package, request, settings, limits))
-    typer.echo(f"accepted: sha256 {digest}, {counts.entries} entries, {counts.total_bytes} bytes")
+    typer.echo(f"accepted: sha256 {digest}, {_describe(counts)}")
+
+
+def _describe(counts: "UnpackResult") -> str:
+    entries = "1 entry" if counts.entries == 1 else f"{counts.entries} entries"
+    return f"{entries}, {counts.total_bytes} bytes"
 
 
 async def _unpack_file(file: Path, dest: Path, limits: "Limits") -> "UnpackResult":

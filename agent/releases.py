@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.config import AgentConfig
     from agent.core.retention import Stored
     from agent.instance_config import InstanceSection
+    from agent.journal import ReleaseRow
     from agent.switch import InstallRoot, KeptRelease
 
 # Imports that cost time stand inside the commands, as in agent.command.
@@ -41,26 +42,31 @@ Release = Annotated[
 @releases_app.command("list")
 def list_releases(instance: AnyInstance = "", config: ConfigFile = DEFAULT_CONFIG) -> None:
     """List every release on the disk, the newest first, and what is known of it."""
-    from agent.journal import open_shelf
     from agent.retention import list_stored, tree_bytes
 
     settings = _load(config)
     lines = [("INSTANCE", "RELEASE", "VERSION", "STATE", "KEPT AS", "MIB")]
+    empty = []
     with _errors():
         for section, root in _chosen(settings, instance):
-            kept = {one.name: one for one in root.releases()}
+            kept = {one.name: one for one in root.releases()} if _is_made(root) else {}
+            if not kept:
+                empty.append(section.id)
+                continue
             sizes = {name: tree_bytes(root.release_path(name)) for name in kept}
-            with open_shelf(_journal(settings), section.id) as shelf:
-                stored = list_stored(list(kept), shelf.rows(), sizes)
+            with _open_rows(settings, section.id) as rows:
+                stored = list_stored(list(kept), rows, sizes)
                 current = root.current_link().name or ""
             for one in sorted(stored, key=lambda one: (one.activated, one.installed), reverse=True):
                 version, size = kept[one.name].version, f"{one.size_bytes / 2**20:.1f}"
                 kept_as = _kept_as(one, stored, current)
                 lines.append((section.id, one.name, version, _state(one), kept_as, size))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
+    for line in lines if len(lines) > 1 else []:
         cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         typer.echo(escape_controls("  ".join(cells).rstrip()))
+    for name in empty:
+        typer.echo(f"{name}: no release is kept here")
 
 
 @releases_app.command()
@@ -90,6 +96,9 @@ def prune(
     settings = _load(config)
     with _errors():
         for section, root in _chosen(settings, instance):
+            if not _is_made(root):
+                typer.echo(f"{section.id}: nothing to remove")
+                continue
             sizes = retention.measure(root, section)
             with open_shelf(_journal(settings), section.id) as shelf:
                 if shelf.unfinished():
@@ -162,6 +171,24 @@ def _chosen(settings: "AgentConfig", instance_id: str) -> "list[tuple[InstanceSe
     return [(one, InstallRoot(one.root)) for one in found]
 
 
+def _is_made(root: "InstallRoot") -> bool:
+    """Whether anything was ever installed there."""
+    return (root.path / "releases").is_dir()
+
+
+@contextmanager
+def _open_rows(settings: "AgentConfig", instance_id: str) -> "Iterator[list[ReleaseRow]]":
+    """What is written down of the kept releases; nothing where no agent has run yet. While it is open, none
+    of them is removed."""
+    from agent.journal import open_shelf
+
+    if not _journal(settings).exists():
+        yield []
+        return
+    with open_shelf(_journal(settings), instance_id) as shelf:
+        yield shelf.rows()
+
+
 def _journal(settings: "AgentConfig") -> Path:
     from agent.journal import JOURNAL_NAME
 
@@ -175,7 +202,9 @@ def _load(config: Path) -> "AgentConfig":
     try:
         return load_config(config, os.environ)
     except ConfigError as exc:
-        _fail("\n  ".join([f"{config} cannot be used:", *map(str, exc.problems)]), WRONG_USE)
+        problems = (escape_controls(str(one)) for one in exc.problems)
+        typer.echo("\n  ".join([escape_controls(f"{config} cannot be used:"), *problems]), err=True)
+        raise typer.Exit(WRONG_USE) from None
 
 
 @contextmanager

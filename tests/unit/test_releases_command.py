@@ -67,6 +67,30 @@ def kept(host: Host) -> list[str]:
     return sorted(p.name.partition("-")[0] for p in (host.root / "releases").iterdir() if p.name[0] != ".")
 
 
+async def test_a_host_where_nothing_was_installed_has_an_empty_list(tmp_path: Path, config: Path) -> None:
+    """No agent has run here either, so there is no journal."""
+
+    def run(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["releases", *words, "--config", str(config)])
+        return result.exit_code, result.output
+
+    assert await asyncio.to_thread(run, "list") == (0, f"{INSTANCE}: no release is kept here\n")
+    assert await asyncio.to_thread(run, "prune") == (0, f"{INSTANCE}: nothing to remove\n")
+    (tmp_path / "srv/releases/v1-0123456789ab").mkdir(parents=True)
+    code, shown = await asyncio.to_thread(run, "list")
+    assert (code, shown.splitlines()[1].split()[:4]) == (0, [INSTANCE, "v1-0123456789ab", "v1", "untried"])
+    assert not (tmp_path / "agent.db").exists()
+
+
+def test_each_problem_of_a_file_has_a_line_of_its_own(config: Path) -> None:
+    config.write_text("one = 1\ntwo = 2\n")
+    result = CliRunner().invoke(app, ["releases", "list", "--config", str(config)])
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{config} cannot be used:"
+    assert {"  one: unknown key", "  two: unknown key"} <= set(lines)
+
+
 async def test_the_list_shows_what_is_kept_and_why(host: Host, command: Command) -> None:
     await host.carry_out(deploy("v1", 1))
     await host.carry_out(deploy("v2", 2))
@@ -182,7 +206,7 @@ def test_a_host_without_an_instance_has_nothing_to_list_or_remove(word: str, tmp
 
 async def test_without_a_journal_nothing_is_made(config: Path, command: Command, tmp_path: Path) -> None:
     (tmp_path / "srv" / "releases").mkdir(parents=True)
-    result = await command("list")
+    result = await command("prune")
     assert result.exit_code == 1
     assert "has an agent run with this state directory?" in result.output
     assert not (tmp_path / "agent.db").exists()
