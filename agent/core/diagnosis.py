@@ -105,7 +105,7 @@ def judge_space(space: Space, *, low_bytes: int, needed_bytes: int, what_for: st
                 f"{free} left in the file system of {space.path}",
                 why=f"{what_for} want {_size(max(low_bytes, needed_bytes))}",
                 mend="releasehand-agent releases prune; then look what else is there:"
-                f" du -xh --max-depth=2 $(findmnt -no TARGET -T {space.path}) | sort -h | tail",
+                f" du -xah --max-depth=3 $(findmnt -no TARGET -T {space.path}) | sort -h | tail",
             )
         )
     else:
@@ -177,7 +177,12 @@ def judge_trust(problems: Sequence[str], keys: int, *, signature_asked: Sequence
                 mend="put the public key of who makes the packages into trust.trusted_dir",
             )
         )
-    return found or [fine("trust", "keys", f"{keys} trusted {'key' if keys == 1 else 'keys'}")]
+    words = (
+        f"{keys} trusted {'key' if keys == 1 else 'keys'}"
+        if keys
+        else "no trusted key, and none is asked for"
+    )
+    return found or [fine("trust", "keys", words)]
 
 
 def _size(number: int) -> str:
