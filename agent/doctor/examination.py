@@ -26,6 +26,7 @@ from agent.core.unit_diagnosis import (
     judge_sandboxed_service,
     judge_service_unit,
 )
+from agent.daemon import PACKAGES_NAME
 from agent.doctor.account import Account, account_of, find_account
 from agent.doctor.bus import find_lack_of_bus
 from agent.doctor.host import look_at_file, look_at_root, measure_space
@@ -141,12 +142,14 @@ def _examine_trust(config: AgentConfig) -> list[Finding]:
     return judge_trust(problems, keys, signature_asked=asked)
 
 
-def _examine_state_dir(config: AgentConfig) -> list[Finding]:
-    """The journal and packages on their way share a file system."""
+def _examine_state_dir(config: AgentConfig) -> Iterator[Finding]:
+    """The journal and packages on their way share a file system, unless somebody parted them."""
     reserve = config.packages.reserve_bytes + LOW_STATE_BYTES
     what_for = "the journal and downloads (packages.reserve_bytes stays free)"
-    space = measure_space(config.state_dir)
-    return judge_space(space, low_bytes=2 * reserve, needed_bytes=reserve, what_for=what_for)
+    packages = config.state_dir / PACKAGES_NAME
+    for place in [config.state_dir, *([packages] if packages.is_mount() else [])]:
+        space = measure_space(place)
+        yield from judge_space(space, low_bytes=2 * reserve, needed_bytes=reserve, what_for=what_for)
 
 
 def _examine_root(section: InstanceSection, unit: Unit | None, account: Account) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from shared.identity_folder import IdentityFolder
 from tests.fakes.certificates import MONTH, give_identity
 from tests.fakes.clock import FakeClock
 from tests.fakes.hub import FakeHub, run_hub
-from tests.fakes.users import ORDINARY, open_folder
+from tests.fakes.users import ORDINARY, become, find_python, open_folder
 
 NOW = SystemClock().now()
 
@@ -213,6 +214,25 @@ def test_only_root_may_ask_for_others() -> None:
     assert root == Account(0, 0, "root")
     if os.geteuid() != 0:
         assert root.may("w", Path("/")) is None
+
+
+@pytest.mark.slow
+def test_an_account_that_may_not_look_is_told_who_may() -> None:
+    python = find_python(ORDINARY)
+    with open_folder() as folder:
+        config = config_of(folder)
+        give_identity(config.state_dir, "host-1", "wss://localhost:1")
+        (folder / "agent.toml").chmod(0o644)
+        environment = {"PYTHONPATH": os.pathsep.join(["", *sys.path]), "PATH": os.environ["PATH"]}
+        words = ["-m", "agent", "doctor", "--json", "--config", str(folder / "agent.toml")]
+        done = subprocess.run(
+            [*become(ORDINARY), python, *words], check=False, capture_output=True, text=True, env=environment
+        )
+    assert done.returncode == 1, done
+    found = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    for check in ("agent.unit", "identity"):
+        assert found[check]["why"] == "Permission denied"
+        assert found[check]["mend"] == "sudo releasehand-agent doctor"
 
 
 def test_space_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
