@@ -90,8 +90,7 @@ def judge_space(space: Space, *, low_bytes: int, needed_bytes: int, what_for: st
                 space.path,
                 f"the file system of {space.path} is mounted read-only",
                 why=f"it is needed for {what_for}; after an error of the disk the kernel does this by itself",
-                mend="dmesg | tail; when the disk is sound: mount -o remount,rw, where findmnt -T"
-                f" {space.path} says",
+                mend=f"dmesg | tail; mount -o remount,rw $(findmnt -no TARGET -T {space.path})",
             )
         ]
     found = []
@@ -104,7 +103,7 @@ def judge_space(space: Space, *, low_bytes: int, needed_bytes: int, what_for: st
                 space.path,
                 f"{free} left in the file system of {space.path}",
                 why=f"{what_for} want {_size(max(low_bytes, needed_bytes))}",
-                mend="releasehand-agent releases prune; then look what else is there:"
+                mend="releasehand-agent releases prune;"
                 f" du -xah --max-depth=3 $(findmnt -no TARGET -T {space.path}) | sort -h | tail",
             )
         )
@@ -118,7 +117,7 @@ def judge_space(space: Space, *, low_bytes: int, needed_bytes: int, what_for: st
                 space.path,
                 f"{space.free_inodes:,} inodes left in the file system of {space.path}",
                 why="each file takes one, whatever its size",
-                mend="releasehand-agent releases prune; df -i tells how it is afterwards",
+                mend=f"releasehand-agent releases prune; df -i {space.path}",
             )
         )
     return found

@@ -56,7 +56,7 @@ def judge_agent_unit(unit: Unit | None, *, runs: bool) -> list[Finding]:
                 unit.name,
                 f"{unit.name} has failed ({unit.result})",
                 why="the end of its log says why: journalctl -n 20 -u " + unit.name,
-                mend=f"releasehand-agent config check; then systemctl restart {unit.name}",
+                mend=f"releasehand-agent config check && systemctl restart {unit.name}",
             )
         ]
     if not runs:
@@ -104,7 +104,7 @@ def judge_service_unit(unit: Unit, instance: str, allowance: Allowance) -> list[
                 unit.name,
                 f"systemd knows no unit {unit.name}",
                 why=f"{instance} is this unit by agent.toml",
-                mend=f"write /etc/systemd/system/{unit.name}, then systemctl daemon-reload",
+                mend=f"systemctl edit --full --force {unit.name}",
             )
         ]
     if unit.load != "loaded":
