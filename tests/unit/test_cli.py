@@ -1,61 +1,27 @@
-"""The command line against a real HTTP server: output, exit codes, and what it loads."""
+"""The command line against a real HTTP server: output and exit codes."""
 
-import asyncio
-import contextlib
 import json
-import os
-import pty
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import unused_port
 from typer.main import get_command
-from typer.testing import CliRunner, Result
 
 from releasehand.cli.__main__ import app
 from releasehand.model import Status
 from releasehand.shown import escape_controls
-from tests.fakes.api import TOKEN, FakeApi, deployment, failed, refusal, rollback, task
+from tests.fakes.api import TOKEN, deployment, failed, refusal, rollback, task
+from tests.fakes.shell import HOSTILE, PACKAGE, Shell, open_shell
 
 pytestmark = pytest.mark.slow
-
-PACKAGE = ("--url", "https://p.example/v2.tar.gz")
-HOSTILE = "cannot \x1b[31mread\x1b]0;title\x07\r\nnext\u202egnp [bold]x[/bold]"
-
-
-@dataclass
-class Shell:
-    api: FakeApi
-    url: str
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {"RELEASEHAND_URL": self.url, "RELEASEHAND_TOKEN": TOKEN, "RELEASEHAND_CA_FILE": ""}
-
-    async def run(self, *words: str, charset: str = "utf-8", **env: str) -> Result:
-        return await asyncio.to_thread(CliRunner(charset).invoke, app, words, env={**self.env, **env})
-
-    async def start(self, *words: str, stdout: int = subprocess.PIPE) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "releasehand.cli", *words),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **self.env, "TERM": "xterm-256color"},
-        )
 
 
 @pytest.fixture
 async def shell() -> AsyncIterator[Shell]:
-    api = FakeApi()
-    async with TestServer(api.app()) as server:
-        yield Shell(api, str(server.make_url("")))
+    async with open_shell() as shell:
+        yield shell
 
 
 async def test_a_deployment_that_completes_exits_0_and_tells_each_change(shell: Shell) -> None:
@@ -299,88 +265,6 @@ async def test_a_fleet_is_told_by_its_ends_alone(shell: Shell) -> None:
     assert "downloading" not in result.stdout
     assert "web-149: failed" in result.stdout
     assert "and 130 more; --json lists all" in result.stdout
-
-
-def test_help_loads_neither_the_client_nor_the_models() -> None:
-    """Typer itself loads pydantic to convert arguments; that is its own 40 ms and no models of ours."""
-    code = (
-        "import sys\n"
-        "from releasehand.cli.__main__ import main\n"
-        "heavy = {'aiohttp', 'releasehand.client', 'releasehand.model', 'releasehand.cli.watch'}\n"
-        "for words in [], ['deploy'], ['rollback'], ['versions'], ['status'], ['cancel']:\n"
-        "    sys.argv[1:] = [*words, '--help']\n"
-        "    try:\n        main()\n"
-        "    except SystemExit:\n        pass\n"
-        "    print('loaded by', *words, 'is', *sorted(heavy & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50
-    )
-    assert done.stdout.count("Usage:") == 6
-    told = [line for line in done.stdout.splitlines() if line.startswith("loaded by")]
-    assert told == [
-        "loaded by is",
-        *(f"loaded by {word} is" for word in ("deploy", "rollback", "versions", "status", "cancel")),
-    ]
-
-
-def test_the_models_load_no_http_library_and_the_package_offers_the_client() -> None:
-    code = (
-        "import sys, releasehand.model\n"
-        "assert 'aiohttp' not in sys.modules\n"
-        "from releasehand import ApiError\n"
-        "assert 'aiohttp' not in sys.modules\n"
-        "from releasehand import Client\n"
-        "assert 'aiohttp' in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
-
-
-async def test_ctrl_c_leaves_the_deployment_running_and_says_how_to_come_back(shell: Shell) -> None:
-    shell.api.deployments.append(deployment(Status.IN_PROGRESS, [task("web-1", Status.IN_PROGRESS)]))
-    process = await shell.start("deploy", "shop", "v2", *PACKAGE, "-i", "web-1", "--id", "d-1")
-    assert process.stdout
-    await process.stdout.readline()  # the first status has been shown
-    process.send_signal(signal.SIGINT)
-    _, stderr = await process.communicate()
-    assert process.returncode == 130
-    assert stderr.decode().splitlines() == [
-        "The deployment d-1 goes on without you.",
-        "  watch it:   releasehand status d-1 --wait",
-        "  cancel it:  releasehand cancel d-1",
-    ]
-
-
-async def test_a_terminal_sees_live_progress_and_keeps_the_outcome_alone(shell: Shell) -> None:
-    working = task(
-        "web-1", Status.IN_PROGRESS, phase="downloading", bytes_done=5_000_000, bytes_total=10_000_000
-    )
-    shell.api.deployments.append(deployment(Status.IN_PROGRESS, [working, failed("web-2", HOSTILE)]))
-    shell.api.deployments.append(deployment(Status.COMPLETED, [task("web-1"), task("web-2")]))
-    ours, theirs = pty.openpty()
-    try:
-        process = await shell.start("deploy", "shop", "v2", *PACKAGE, "--all-instances", stdout=theirs)
-        reading = asyncio.create_task(asyncio.to_thread(_read_to_end, ours))
-        _, stderr = await process.communicate()
-        os.close(theirs)
-        screen = (await reading).decode()
-    finally:
-        os.close(ours)
-    assert (process.returncode, stderr) == (0, b"")
-    assert "Deploying shop" in screen
-    assert "50 %  5.0 of 10.0 MB" in screen
-    assert "\x1b]0;title" not in screen
-    assert screen.rstrip().splitlines()[-1].count("Deployed shop") == 1
-    assert "\x1b[?25h" in screen  # the cursor is back
-
-
-def _read_to_end(terminal: int) -> bytes:
-    """All that was written until the last writer is gone, which Linux tells by EIO."""
-    content = b""
-    with contextlib.suppress(OSError):
-        while block := os.read(terminal, 65_536):
-            content += block
-    return content
 
 
 @pytest.mark.parametrize(
