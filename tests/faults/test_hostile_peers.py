@@ -29,8 +29,8 @@ from tests.faults.verdict import Story, judge
 from tests.faults.world import STRANGER, World, run_world
 
 ALL_FRAMES: Final = 10_000
-SAMPLE_OF_AGENT: Final = 1_000
-SAMPLE_OF_CONTROLLER: Final = 500
+SAMPLE_OF_AGENT: Final = 400
+SAMPLE_OF_CONTROLLER: Final = 200
 PER_LINK: Final = 10
 LINKS: Final = 4  # at a time
 MAX_GROWTH_BYTES: Final = 64 << 20
