@@ -23,7 +23,10 @@ OPERATIONS: Final[dict[str, tuple[str, str, list[str]]]] = {
     for path, methods in DOCUMENT["paths"].items()
     for method, operation in methods.items()
 }
-OPEN: Final = {"GetSystemHealth", "GetLiveness", "GetReadiness", "GetOpenApi"}
+OPEN: Final = {
+    *("GetSystemHealth", "GetLiveness", "GetReadiness", "GetOpenApi"),
+    *("GetInstallScript", "GetInstallPackage"),  # for hosts, which have no token of the API
+}
 GUARDED: Final = sorted(set(OPERATIONS) - OPEN)
 CHANGING: Final = {route.operation_id for route in ROUTES if route.action is not None}
 
