@@ -127,6 +127,20 @@ async def test_an_answer_that_was_lost_is_given_again(controller: RunningControl
     assert await audited(controller) == [(AGENT, "accepted", "")]
 
 
+@pytest.mark.parametrize("gone", range(1, 4))
+async def test_a_kill_between_any_two_files_is_mended_by_the_same_command(
+    controller: RunningController, gone: int
+) -> None:
+    folder = IdentityFolder(controller.state_dir(AGENT))
+    files = [folder.certificate_file, folder.key_file, folder.url_file, folder.authority_file]
+    kept = {file: file.read_bytes() for file in files[gone:]}
+    await go(controller)
+    for file, content in kept.items():
+        file.write_bytes(content)
+    assert await go(controller) == Departure(joined=False)
+    assert identity_of(controller) == []
+
+
 async def test_who_was_shut_out_releases_nothing(controller: RunningController) -> None:
     async with controller.client() as client:
         async with agent_at_work(controller, client):
