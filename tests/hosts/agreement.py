@@ -9,6 +9,9 @@ from .world import World
 PHASES = ("downloading", "verifying", "unpacking", "staged", "activating", "checking")
 """What every release goes through, in this order."""
 
+AGENTS = "releasehand-agent*"
+"""Root's agent, and the one without root."""
+
 
 def agree(world: World, host: Host, version: str) -> None:
     """`current`, the service and the API name one version; each phase in the journal has a start and an end.
@@ -45,7 +48,7 @@ def read_phases(host: Host) -> dict[str, Counter[tuple[str, str]]]:
     """Starts and ends of phases, by deployment, as the journal has them in its fields."""
     fields = "MESSAGE,RELEASEHAND_PHASE,RELEASEHAND_DEPLOY_ID"
     host.run("journalctl --sync")
-    text = host.run(f"journalctl -u releasehand-agent -o json --output-fields={fields}").output
+    text = host.run(f"journalctl -u '{AGENTS}' -o json --output-fields={fields}").output
     found: dict[str, Counter[tuple[str, str]]] = {"started": Counter(), "ended": Counter()}
     for line in text.splitlines():
         entry = json.loads(line)
@@ -58,7 +61,7 @@ def read_phases(host: Host) -> dict[str, Counter[tuple[str, str]]]:
 def has_logged(host: Host, deploy_id: str, what: str, phase: str) -> bool:
     """Whether the agent's journal has such a line of that deployment."""
     fields = f"RELEASEHAND_DEPLOY_ID={deploy_id} RELEASEHAND_PHASE={phase}"
-    return what in host.run(f"journalctl -u releasehand-agent {fields} -o cat", check=False).output
+    return what in host.run(f"journalctl -u '{AGENTS}' {fields} -o cat", check=False).output
 
 
 def pid_of(host: Host, unit: str) -> str:

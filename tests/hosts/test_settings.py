@@ -39,7 +39,7 @@ def test_the_controller_has_its_secrets_from_files_that_it_could_not_read(world:
     hand(ctl, "releasehand-controller", HANDED)
     try:
         asked = f"curl -sS -f -m 5 -H 'Authorization: Bearer {SECRET}' {API}/v1/agent"
-        wait_for(lambda: ctl.run(asked, check=False).code == 0, 30, "the caller of a credential is known")
+        wait_for(lambda: ctl.run(asked, check=False).code == 0, 60, "the caller of a credential is known")
         assert ctl.run(f"runuser -u releasehand -- cat {CREDENTIALS}/token-ci", check=False).code == 1
         folder = "/run/credentials/releasehand-controller.service"
         by_hand = f"runuser -u releasehand -- env CREDENTIALS_DIRECTORY={folder} {CHECK}"

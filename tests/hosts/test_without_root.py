@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .agreement import agree, pid_of
 from .host import Host, wait_for
 from .world import World
 
@@ -37,26 +38,6 @@ def host(world: World) -> Iterator[Host]:
     host.run("chown -R root: /srv/web /var/lib/releasehand-agent && systemctl daemon-reload")
     host.run("systemctl restart web && userdel shop && systemctl enable -q --now releasehand-agent")
     wait_for(lambda: world.sees(host), 60, "root's agent is online again")
-
-
-def pid_of(host: Host, unit: str) -> str:
-    return host.run(f"systemctl show -P MainPID {unit}").output.strip()
-
-
-def agree(world: World, host: Host, version: str) -> None:
-    """`current`, the service and the API name one version; every phase in the journal has ended."""
-    assert host.run("basename $(readlink /srv/web/current)").output.startswith(f"{version}-")
-    asked = "curl -sS -m 5 http://127.0.0.1:8081/VERSION"
-    wait_for(lambda: host.run(asked, check=False).output.strip() == version, 60, f"it answers {version}")
-
-    def told() -> str:
-        answer = world.call("GET", "/v1/service/web/instances")["data"]["instances"]
-        return str({one["instance_id"]: one["version"] for one in answer}.get(f"web-{host.name}"))
-
-    wait_for(lambda: told() == version, 60, f"the API says {version}")
-    host.run("journalctl --sync")
-    lines = host.run(f"journalctl -u {AGENT} -o cat").output
-    assert lines.count(": phase started ") == lines.count(": phase ended ") > 0
 
 
 def test_one_account_installs_another_runs_it_and_neither_is_root(world: World, host: Host) -> None:
