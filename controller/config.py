@@ -79,7 +79,11 @@ def _check_install_url(url: str) -> str:
         raise ValueError("must be https://HOST or https://HOST:PORT")
     if parts.path.strip("/") or parts.username is not None or "?" in url or "#" in url:
         raise ValueError("must carry no path, user, query or fragment")
-    return f"https://{parts.netloc}"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    address = f"https://{host}" + (f":{parts.port}" if parts.port else "")
+    if address != f"https://{parts.netloc.lower()}":  # what else stands there, urlsplit does not tell
+        raise ValueError("must be https://HOST or https://HOST:PORT")
+    return address
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
@@ -369,9 +373,10 @@ def _find_bad_names(hub: HubSection) -> Iterator[Problem]:
 
 
 def _is_name(name: str) -> bool:
-    """What a certificate can name: an address or a DNS name, no wildcard."""
+    """What a certificate can name: an address or a DNS name, no wildcard. Nor the zone of an address, which
+    could be anything."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
         return _HOST_NAME.fullmatch(name) is not None and len(name) <= MAX_HOST_NAME
-    return True
+    return "%" not in name

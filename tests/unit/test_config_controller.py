@@ -132,11 +132,25 @@ def test_the_hub_is_found_by_this_machines_names_unless_others_are_given() -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["hub.example:8443", "*.example", "hub..example", "-hub.example", "hüb.example", "a" * 64]
+    "name",
+    [
+        *("hub.example:8443", "*.example", "hub..example", "-hub.example", "hüb.example", "a" * 64),
+        *("fe80::1%eth0", "fe80::1%;id"),
+    ],
 )
 def test_what_no_certificate_can_name_is_refused(tmp_path: Path, name: str) -> None:
     [(where, what)] = problems(write(tmp_path, GOOD + f'names = ["hub.example", "{name}"]\n')).items()
     assert (where, name in what) == ("hub.names", True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[::1];id", "https://[fe80::1%;id]:8080", "https://[fe80::1%eth0]", "https://ctl.example:"],
+)
+def test_an_address_for_hosts_is_a_host_and_a_port_and_nothing_after_it(tmp_path: Path, url: str) -> None:
+    """It stands unquoted in the line that people paste into a shell of root."""
+    config = write(tmp_path, GOOD + f'[install]\nurl = "{url}"\n')
+    assert list(problems(config)) == ["install.url"]
 
 
 def test_tokens_may_stand_in_files_of_their_own(tmp_path: Path) -> None:
