@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -15,7 +14,13 @@ from .settings import Written
 
 MASK: Final = "********"
 _SECRET_NAME: Final = re.compile(
-    r"pass|secret|token|credential|api.?key|private.?key|access.?key", re.IGNORECASE
+    r"pass|pwd|secret|token|credential|(?:api|private|access|sign|signing|encrypt|encryption).?key",
+    re.IGNORECASE,
+)
+_USER_INFO: Final = re.compile(r"(?<=://)([^\s/?#:@]*):[^\s/?#]+@")
+_DATABASE_USER_INFO: Final = re.compile(r"^((?!http|ws)[A-Za-z0-9+.-]+://[^\s/?#:@]*):.+@")
+_QUERY_PART: Final = re.compile(
+    rf"([?&][^\s=&#]*(?:{_SECRET_NAME.pattern})[^\s=&#]*=)[^\s&#]+", re.IGNORECASE
 )
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -111,14 +116,13 @@ def _value(value: object) -> str:
 
 
 def _without_password(text: str) -> str:
-    """URLs such as a database's may carry one."""
+    """URLs such as a database's may carry one: before the host or in the query, and a database's even with
+    a slash in it, for drivers look for the `@` alone."""
     if "://" not in text:
         return text
-    parts = urlsplit(text)
-    if not parts.password:
-        return text
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}:{MASK}@{host}").geturl()
+    text = _DATABASE_USER_INFO.sub(rf"\1:{MASK}@", text)
+    text = _USER_INFO.sub(rf"\1:{MASK}@", text)
+    return _QUERY_PART.sub(rf"\1{MASK}", text)
 
 
 def _string(text: str) -> str:

@@ -101,6 +101,33 @@ def test_no_secret_is_shown(daemon: str, text: str, tmp_path: Path) -> None:
     assert MASK in page
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://releasehand@db.example/releasehand?password=hunter2&ssl=verify-full",
+        "postgresql://db.example/releasehand?ssl=verify-full&user=releasehand&PassWord=hunter2",
+        "postgresql://releasehand:12/hunter2@db.example/releasehand",
+    ],
+)
+def test_no_way_of_writing_a_database_shows_its_password(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "controller.toml"
+    file.write_text(f'database = "{url}"\n')
+    settings = ControllerConfig(database=url)
+    page = write_page(settings, read_written(file=file, environment={}, prefix="X"))
+    assert "hunter2" not in page
+    assert MASK in page
+    assert "db.example" in page
+
+
+def test_what_only_looks_like_an_address_is_shown_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    hook = 'pre_hook = [{ command = ["/bin/sh", "-c", "curl http://[$HOST]/drain"] }]'
+    file.write_text(
+        f'[[instance]]\nid = "a"\nservice = "s"\nroot = "/srv/a"\ndriver = {{ type = "none" }}\n{hook}\n'
+    )
+    assert "curl http://[$HOST]/drain" in shown("agent", file)
+
+
 def test_a_file_that_cannot_be_used_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text("surprise = 1\n")
