@@ -7,17 +7,18 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from agent.core.link_state import LinkCondition, LinkState
-from shared.files import replace_file
+from shared.files import open_file, replace_file
 from shared.logs import get_log
 
 FILE_NAME: Final = "link.json"
 RUNTIME_DIR: Final = Path("/run/releasehand-agent")
 """Of the units; RuntimeDirectory= in systemd/."""
+_MAX_BYTES: Final = 64 * 1024
 
 log = get_log(__name__)
 
@@ -49,13 +50,17 @@ class LinkFile:
 def read_link(holder: int, state_dir: Path) -> LinkState | None:
     """What the agent with this process says; None when it has said nothing yet.
 
-    Raises OSError for a file that is there and cannot be read."""
+    Raises PermissionError for a file that is there and may not be read. The folder is the agent's, the reader
+    may be root: what is no file of an agent counts as none."""
     for folder in (link_dir(os.environ, RUNTIME_DIR), RUNTIME_DIR, state_dir):
         try:
-            content = (folder / FILE_NAME).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            with open_file(folder / FILE_NAME) as file:
+                content = file.read(_MAX_BYTES + 1)
+        except PermissionError:
+            raise
+        except OSError:
             continue
-        found = _decode(content)
+        found = _decode(content) if len(content) <= _MAX_BYTES else None
         if found is not None and found[0] == holder:
             return found[1]
     return None
@@ -80,11 +85,11 @@ def _decode(content: bytes) -> tuple[int, LinkState] | None:
         heard = tree["last_heard"]
         state = LinkState(
             LinkCondition(tree["state"]),
-            datetime.fromisoformat(tree["since"]),
+            datetime.fromisoformat(tree["since"]).astimezone(UTC),
             str(tree["controller"]),
-            datetime.fromisoformat(heard) if heard else None,
+            datetime.fromisoformat(heard).astimezone(UTC) if heard else None,
             str(tree["why"]),
         )
         return int(tree["pid"]), state
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

@@ -184,7 +184,7 @@ async def _look_at(section: InstanceSection, glance: Glance) -> InstanceStanding
     try:
         kept = await asyncio.to_thread(_list_kept, root, section.id, glance)
         active = await asyncio.to_thread(root.current)
-    except AttemptError as exc:
+    except (AttemptError, OSError) as exc:
         problem = problem or str(exc)
     seen = await _observe(section, root)
     if active and not problem and seen.state in {ServiceState.FAILED, ServiceState.STOPPED}:

@@ -45,9 +45,9 @@ def find_holder(state_dir: Path) -> int | None:
     """The process whose state directory this is; None when no agent runs with it.
 
     The lock itself is not touched: one that tried it would be in the way of an agent that starts. Raises
-    PermissionError where it may not be looked at."""
+    OSError where it cannot be looked at, PermissionError where it may not."""
     try:
-        fd = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:

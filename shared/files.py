@@ -3,10 +3,13 @@
 Everything here blocks; call it from a thread. Everything raises OSError; callers translate.
 """
 
+import errno
 import os
+import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def sync_directory(path: Path) -> None:
@@ -16,6 +19,16 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open what somebody else may have put there, for reading. Raises OSError; for a link, a pipe and all
+    else that is no file, too: it could lead anywhere, or keep its reader waiting."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(fd, "rb")
 
 
 def make_open_directory(path: Path) -> None:

@@ -3,9 +3,7 @@
 Reading it never fails and takes a bounded time: what stands in the way is told in its place."""
 
 import asyncio
-import errno
 import os
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import BinaryIO, Final, Protocol
 from agent.finish import finish
 from agent.tool import MINIMAL_PATH, Output, printable, run_tool
 from shared.clock import Clock
+from shared.files import open_file
 
 OUTPUT_BYTES: Final = 64 * 1024
 READ_S: Final = 3.0
@@ -111,7 +110,7 @@ class FileOutput:
         return await finish(asyncio.to_thread(self._since, mark))
 
     def _mark(self) -> str:
-        with suppress(OSError), _open(self._path) as file:
+        with suppress(OSError), open_file(self._path) as file:
             found = os.fstat(file.fileno())
             return f"{found.st_ino}:{found.st_size}"
         return ""
@@ -121,11 +120,11 @@ class FileOutput:
         inode, _, length = mark.partition(":")
         tail = b""
         try:
-            with _open(self._path) as file:
+            with open_file(self._path) as file:
                 is_same = str(os.fstat(file.fileno()).st_ino) == inode
                 tail = _read_end(file, int(length) if is_same else 0)
             if inode and not is_same:
-                with _open(aside) as file:
+                with open_file(aside) as file:
                     if str(os.fstat(file.fileno()).st_ino) == inode:
                         tail = _read_end(file, int(length)) + tail
         except FileNotFoundError:
@@ -147,15 +146,6 @@ class NoOutput:
     async def since(self, mark: str, *, flush: bool) -> str:
         """See ServiceOutput."""
         return ""
-
-
-def _open(path: Path) -> BinaryIO:
-    """Raises OSError; for anything but a file too, which could keep its reader waiting."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "it is no file")
-    return os.fdopen(fd, "rb")
 
 
 def _read_end(file: BinaryIO, start: int) -> bytes:

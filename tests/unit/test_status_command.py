@@ -103,9 +103,28 @@ async def test_what_is_written_of_the_link_is_read_again(tmp_path: Path, state: 
     }
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"pid": 1, "state": "sideways"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"{}", b'{"pid": 1, "state": "sideways"}', b"\xff", b"[" * 50_000),
+        b'{"pid":1e999,"state":"online","since":"2026-01-01","controller":"","last_heard":0,"why":""}',
+    ],
+    ids=range(7),
+)
 def test_a_file_that_no_agent_wrote_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
+    assert read_link(1, tmp_path) is None
+
+
+def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
+    """The folder is the agent's, who need not be root; who reads it may be."""
+    for name in (FILE_NAME, LOCK_NAME):
+        os.mkfifo(tmp_path / name)
+    assert read_link(1, tmp_path) is None
+    with pytest.raises(OSError, match="Illegal seek"):
+        find_holder(tmp_path)
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FILE_NAME).symlink_to("/dev/zero")
     assert read_link(1, tmp_path) is None
 
 
@@ -246,6 +265,23 @@ def test_waiting_in_vain_says_why(tmp_path: Path, state: LinkState | None, words
 def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
     assert [parse_span(text) for text in ("5", "60s", "2min", "1.5 h")] == [5, 60, 120, 5400]
     assert run(write_config(tmp_path), "--wait", "soon").exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_root_that_is_closed_to_this_account_is_a_problem_of_that_instance() -> None:
+    python = find_python(ORDINARY)
+    with open_folder() as folder:
+        config = write_config(folder)
+        config.write_text(config.read_text().replace("/srv", "/closed/srv"))
+        (folder / "closed").mkdir(mode=0o700)
+        environment = {"PYTHONPATH": os.pathsep.join(["", *sys.path]), "PATH": os.environ["PATH"]}
+        command = [*become(ORDINARY), python, "-m", "agent", "status", "--json", "--config", str(config)]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=environment, cwd=Path.cwd()
+        )
+    assert done.returncode == 0, done
+    [instance] = json.loads(done.stdout)["instances"]
+    assert "Permission denied" in instance["problem"]
 
 
 @pytest.mark.slow
