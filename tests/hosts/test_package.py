@@ -68,6 +68,25 @@ def test_an_upgrade_of_the_controller_loses_no_deployment_and_no_agent(world: Wo
         agree(world, host, "controller-upgraded")
 
 
+def test_a_controller_that_goes_back_to_a_copy_of_its_rows_learns_the_rest_from_the_agents(
+    world: World,
+) -> None:
+    ctl, state, copy = world.ctl, "/var/lib/releasehand-controller", "/var/backups/releasehand-controller"
+    stop, start = "systemctl stop releasehand-controller", "systemctl start releasehand-controller"
+    ctl.run(f"{stop} && cp -a {state} {copy} && {start}")
+    world.publish("not-in-the-copy")
+    end = world.end_of(world.deploy("not-in-the-copy", world.hosts))
+    assert end["status"] == "completed", end
+    ctl.run(f"{stop} && rm -r {state} && mv {copy} {state} && {start}")
+    for host in world.hosts:
+        agree(world, host, "not-in-the-copy")
+    world.publish("after-the-copy")
+    end = world.end_of(world.deploy("after-the-copy", world.hosts))
+    assert end["status"] == "completed", end
+    for host in world.hosts:
+        agree(world, host, "after-the-copy")
+
+
 def test_removal_stops_the_agent_and_leaves_services_and_state_for_the_next_installation(
     world: World,
 ) -> None:
