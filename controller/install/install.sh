@@ -106,7 +106,7 @@ check_host() {
 choose_unit() {
     unit=$wanted_unit
     for one in releasehand-agent.service releasehand-agent-user.service; do
-        if systemctl --quiet is-enabled "$one" 2>/dev/null || systemctl --quiet is-active "$one"; then
+        if systemctl --quiet is-enabled "$one" 2>/dev/null || systemctl --quiet is-active "$one" 2>/dev/null; then
             [ "$one" = "$unit" ] || [ "$unit" = releasehand-agent.service ] ||
                 fail "$one is in use here" "systemctl disable --now $one, or leave --without-root out"
             unit=$one
@@ -152,7 +152,7 @@ has_room() { # FOLDER KIB
 check_network() {
     step=reach
     fetch "$api/livez" "$work/livez" ||
-        fail "$api does not answer as it should: $(tail -n 1 "$work/said")" \
+        fail "$api does not answer as it should: $(grep -m 1 . "$work/said")" \
             'see DNS, firewall, proxy and clock of this host; --ca-file names an authority that the system does not know'
     served=$(tr -d '\r' <"$work/headers" | sed -n 's/^ *[Dd]ate: *//p' | tail -n 1)
     ahead=$(python3 -I -c '
@@ -207,7 +207,7 @@ install_package() {
         return
     fi
     fetch "$api/install/$file" "$work/$file" ||
-        fail "$file did not come: $(tail -n 1 "$work/said")" 'run this again; the controller log tells its side'
+        fail "$file did not come: $(grep -m 1 . "$work/said")" 'run this again; the controller log tells its side'
     found=$(sha256sum "$work/$file" | cut -d ' ' -f 1)
     [ "$found" = "$digest" ] || fail "$file is not what the controller named: sha256 is $found, expected $digest" \
         'run the whole line again: the package may have been replaced meanwhile. Else somebody changes it on its way'

@@ -143,6 +143,33 @@ def test_what_no_certificate_can_name_is_refused(tmp_path: Path, name: str) -> N
     assert (where, name in what) == ("hub.names", True)
 
 
+@pytest.mark.parametrize("url", ["https://ctl.example", "https://ctl.example:8443/", "https://[::1]:8080"])
+def test_hosts_find_the_api_where_the_configuration_says(tmp_path: Path, url: str) -> None:
+    config = load_config(write(tmp_path, GOOD), {f"{ENVIRONMENT_PREFIX}__INSTALL__URL": url})
+    assert config.install.url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ctl.example",
+        "ctl.example:8080",
+        "https://",
+        "https://ctl.example:0",
+        "https://ctl.example:http",
+        "https://me@ctl.example",
+        "https://ctl.example/releasehand",
+        "https://ctl.example?a=b",
+        "https://ctl.example/#",
+        "https://$(id)",
+        "https://ctl.example';id;'",
+    ],
+)
+def test_what_may_not_stand_in_a_script_is_no_address_for_hosts(tmp_path: Path, url: str) -> None:
+    [where] = problems(write(tmp_path, GOOD), INSTALL__URL=url)
+    assert where.startswith("install.url")
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://[::1];id", "https://[fe80::1%;id]:8080", "https://[fe80::1%eth0]", "https://ctl.example:"],
