@@ -35,6 +35,13 @@ fail() { # WHY MEND
     exit 1
 }
 
+# shellcheck disable=SC2329 # leave calls it
+take_back() { # WHAT COMMAND
+    what=$1
+    shift
+    "$@" && printf '  taken back: %s\n' "$what" >&2
+}
+
 # Whatever ends this run: what it half did is taken back. An agent that ran before goes on running.
 # shellcheck disable=SC2329 # the trap calls it
 leave() {
@@ -42,11 +49,10 @@ leave() {
     trap '' INT TERM HUP
     trap - EXIT
     if [ "$code" -ne 0 ]; then
-        [ -z "$enabled" ] || systemctl --quiet disable "$unit"
-        [ -z "$started" ] || systemctl stop "$unit"
-        [ -z "$wrote" ] || rm -f -- "$wrote"
-        [ -z "$enabled$started$wrote" ] || printf '  taken back:%s%s%s\n' "${enabled:+ $unit is disabled}" \
-            "${started:+, and stopped}" "${wrote:+, $wrote is removed}" >&2
+        [ -z "$enabled" ] || take_back "$unit is disabled" systemctl --quiet disable "$unit"
+        [ -z "$started" ] || take_back "$unit is stopped" systemctl stop "$unit"
+        [ -z "$started" ] || systemctl --quiet reset-failed "$unit" 2>/dev/null
+        [ -z "$wrote" ] || take_back "$wrote is removed" rm -f -- "$wrote"
     fi
     rm -f -- "$config_file.new"
     [ -z "$work" ] || rm -rf -- "$work"
@@ -313,7 +319,7 @@ start() {
     step=online
     releasehand-agent status --wait 60s >"$work/said" 2>&1 ||
         fail "the agent is not online: $(tail -n 1 "$work/said")" "journalctl -u $unit; what is joined stays so: run this again"
-    say "$(sed -n 's/^link: online //p' "$work/said")"
+    say "at $hub"
 }
 
 main() {
