@@ -1,8 +1,12 @@
-"""What several tests of unpacking begin with."""
+"""What tests of downloading and of unpacking begin with."""
 
 from pathlib import Path
 
 import pytest
+
+from tests.fakes.downloads import downloader, origin, packages, policy
+
+__all__ = ["dest", "downloader", "origin", "packages", "policy"]
 
 
 @pytest.fixture

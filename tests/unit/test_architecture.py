@@ -1,9 +1,7 @@
 """docs/architecture.md keeps step with the code: its diagrams, its frames, its tables, the paths it names."""
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -13,22 +11,13 @@ from controller.store.tables import TASK
 from releasehand.model import WaitingFor
 from shared import attempt
 from shared.frames import AgentFrame, ControllerFrame
+from tests.fakes.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
-def load_diagrams() -> ModuleType:
-    """Load scripts/diagrams.py, which is a program and no part of a package."""
-    spec = importlib.util.spec_from_file_location("diagrams", ROOT / "scripts" / "diagrams.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-DIAGRAMS = load_diagrams()
+DIAGRAMS = load_script("diagrams")
 
 
 @pytest.mark.parametrize("path", DIAGRAMS.DOCUMENTS, ids=lambda path: path.name)

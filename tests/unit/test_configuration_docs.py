@@ -1,11 +1,8 @@
 """docs/reference/configuration.md keeps step with the files' models, and its examples are good files."""
 
-import importlib.util
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ import agent.config
 import controller.config
 from agent.config import find_trust_problems
 from shared.settings import load_settings
+from tests.fakes.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
@@ -25,18 +23,7 @@ LOADERS: dict[str, Callable[[Path, dict[str, str]], Any]] = {
 }
 
 
-def load_reference() -> ModuleType:
-    """Load scripts/reference.py, which is a program and no part of a package."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reference"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
-
-
-REFERENCE = load_reference()
+REFERENCE = load_script("reference")
 
 
 def test_the_document_is_up_to_date() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -29,7 +28,7 @@ from shared.clock import SystemClock
 from shared.errors import AttemptError
 from shared.urls import redact_url
 from tests.fakes import origin as serving
-from tests.fakes.origin import Origin, run_origin
+from tests.fakes.origin import Origin
 
 pytestmark = pytest.mark.slow
 
@@ -46,29 +45,6 @@ class StridingClock(SystemClock):
 
     def monotonic(self) -> float:
         return self.at
-
-
-@pytest.fixture
-async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
-    async with run_origin(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    return tmp_path / "packages"
-
-
-@pytest.fixture
-def policy(origin: Origin) -> DownloadPolicy:
-    return DownloadPolicy(extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=LOOPBACK)
-
-
-@pytest.fixture
-async def downloader(packages: Path, policy: DownloadPolicy) -> AsyncIterator[Downloader]:
-    made = Downloader(packages, policy=policy, clock=SystemClock())
-    yield made
-    await made.close()
 
 
 async def fetch_with(packages: Path, policy: DownloadPolicy, url: str) -> None:

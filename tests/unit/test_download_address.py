@@ -15,7 +15,7 @@ from agent.errors import DownloadFailedError, UrlRefusedError
 from shared.clock import SystemClock
 from tests.fakes import origin as serving
 from tests.fakes.connect_proxy import ConnectProxy, run_connect_proxy
-from tests.fakes.origin import Origin, run_origin
+from tests.fakes.origin import Origin
 
 HERE = "127.0.0.1"
 METADATA = "169.254.169.254"
@@ -36,12 +36,6 @@ class Names:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         waiting = self.answers[host]
         return waiting.pop(0) if len(waiting) > 1 else waiting[0]
-
-
-@pytest.fixture
-async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
-    async with run_origin(tmp_path) as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from agent.errors import HostError, NoSpaceError, OriginRefusedError
 from shared.clock import SystemClock
 from tests.fakes import origin as serving
 from tests.fakes.clock import FakeClock
-from tests.fakes.origin import Origin, Ranged, run_origin
+from tests.fakes.origin import Origin, Ranged
 
 pytestmark = pytest.mark.slow
 
@@ -38,31 +36,6 @@ def when_flowing(flowing: asyncio.Event) -> Progress:
             flowing.set()
 
     return look
-
-
-@pytest.fixture
-async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
-    async with run_origin(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def policy(origin: Origin) -> DownloadPolicy:
-    return DownloadPolicy(
-        extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=(ip_network("127.0.0.0/8"),)
-    )
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    return tmp_path / "packages"
-
-
-@pytest.fixture
-async def downloader(packages: Path, policy: DownloadPolicy) -> AsyncIterator[Downloader]:
-    made = Downloader(packages, policy=policy, clock=SystemClock())
-    yield made
-    await made.close()
 
 
 def kept(packages: Path) -> set[str]:

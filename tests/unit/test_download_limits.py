@@ -3,9 +3,7 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from agent.errors import DownloadTooSlowError
 from shared.clock import SystemClock
 from tests.fakes import origin as serving
 from tests.fakes.clock import FakeClock
-from tests.fakes.origin import Origin, run_origin
+from tests.fakes.origin import Origin
 
 pytestmark = pytest.mark.slow
 
@@ -33,19 +31,6 @@ class LateClock(FakeClock):
 
     async def sleep(self, seconds: float) -> None:
         self.advance(seconds + self._late_s)
-
-
-@pytest.fixture
-async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
-    async with run_origin(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def policy(origin: Origin) -> DownloadPolicy:
-    return DownloadPolicy(
-        extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=(ip_network("127.0.0.0/8"),)
-    )
 
 
 @pytest.mark.parametrize("limit", [10_000, MIB, 100 * MIB, 1024 * MIB])

@@ -4,10 +4,8 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from agent.download import Downloader, DownloadPolicy
 from agent.errors import DownloadError, DownloadFailedError, DownloadTooLargeError, DownloadTooSlowError
 from shared.clock import SystemClock
 from tests.fakes import origin as serving
-from tests.fakes.origin import Origin, Ranged, run_origin
+from tests.fakes.origin import Origin, Ranged
 from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -35,24 +33,6 @@ class HurriedClock(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds / 100)
-
-
-@pytest.fixture
-async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
-    async with run_origin(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def policy(origin: Origin) -> DownloadPolicy:
-    return DownloadPolicy(
-        extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=(ip_network("127.0.0.0/8"),)
-    )
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    return tmp_path / "packages"
 
 
 async def fetch(packages: Path, policy: DownloadPolicy, url: str, sha256: str = "") -> str:

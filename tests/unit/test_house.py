@@ -1,6 +1,5 @@
 """What the repository promises about itself: two wheels, portable lock files, stages that count right."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -9,13 +8,14 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.fakes.scripts import load_script
 
 pytestmark = pytest.mark.slow
 
@@ -61,18 +61,7 @@ def build_wheel(folder: Path, destination: Path) -> list[str]:
         return archive.namelist()
 
 
-def load_stages() -> ModuleType:
-    """Load scripts/stages.py, which is a program and no part of a package."""
-    spec = importlib.util.spec_from_file_location("stages", ROOT / "scripts" / "stages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["stages"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
-
-
-STAGES = load_stages()
+STAGES = load_script("stages")
 
 
 # ----------------------------------------------------------------------------------------- distributions

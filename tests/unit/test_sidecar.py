@@ -1,7 +1,6 @@
 """The small files beside a package, from a real HTTPS origin and by the rules of the package itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -23,24 +22,10 @@ from releasehand.model.codes import TRANSIENT, FailureCode
 from shared.clock import SystemClock
 from shared.errors import AttemptError
 from tests.fakes import origin as serving
-from tests.fakes.origin import Origin, run_origin
+from tests.fakes.origin import Origin
 from tests.fakes.signing import PACKAGE, Keys, signature
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
-
-
-@pytest.fixture
-async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
-    async with run_origin(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def downloader(origin: Origin, tmp_path: Path) -> AsyncIterator[Downloader]:
-    policy = DownloadPolicy(extra_ca_file=origin.ca_file, reserve_bytes=0, allowed_networks=LOOPBACK)
-    downloader = Downloader(tmp_path / "packages", policy=policy, clock=SystemClock())
-    yield downloader
-    await downloader.close()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """S7: what is unpacked is what was verified, through the same descriptor; its name says nothing."""
 
-from tests.unit.test_download import downloader, origin, packages, policy
+from tests.fakes.downloads import downloader, origin, packages, policy
 from tests.unit.test_download import (
     test_the_file_that_was_hashed_is_the_file_that_is_read as test_s7_hashed_is_what_is_read,
 )

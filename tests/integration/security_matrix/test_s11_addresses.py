@@ -1,6 +1,7 @@
 """S11: no name, number, redirect or resolver that changes its mind leads into the host's own network."""
 
-from tests.unit.test_download_address import names, origin, policy
+from tests.fakes.downloads import origin
+from tests.unit.test_download_address import names, policy
 from tests.unit.test_download_address import (
     test_a_name_that_resolves_otherwise_a_moment_later_gains_nothing as test_s11_rebinding_gains_nothing,
 )

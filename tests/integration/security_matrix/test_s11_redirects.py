@@ -1,6 +1,6 @@
 """S11: no URL and no redirect leads off verified HTTPS, or carries a name of a user."""
 
-from tests.unit.test_download import downloader, origin, packages, policy
+from tests.fakes.downloads import downloader, origin, packages, policy
 from tests.unit.test_download import (
     test_a_bad_url_is_refused_before_anything_is_asked as test_s11_userinfo_and_plain_http_are_not_asked,
 )
