@@ -46,7 +46,7 @@ take_back() { # WHAT COMMAND
 # shellcheck disable=SC2329 # the trap calls it
 leave() {
     code=$?
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP PIPE
     trap - EXIT
     if [ "$code" -ne 0 ]; then
         [ -z "$enabled" ] || take_back "$unit is disabled" systemctl --quiet disable "$unit"
@@ -88,8 +88,8 @@ check_host() {
     command -v dpkg >/dev/null || fail 'dpkg is not here: the package is for Debian and its relatives' \
         'install the wheels by hand: docs/how-to/install-the-package.md'
     architecture=$(dpkg --print-architecture) || fail 'dpkg does not tell its architecture' 'dpkg --print-architecture'
-    python=$(python3 -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
-        fail 'python3 is not here' 'apt-get install python3'
+    python=$(/usr/bin/python3 -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
+        fail '/usr/bin/python3 is not here' 'apt-get install python3'
     if command -v curl >/dev/null; then
         tool=curl
     elif wget --version 2>/dev/null | grep -q '^GNU Wget'; then
@@ -161,13 +161,13 @@ check_network() {
         fail "$api does not answer as it should: $(grep -m 1 . "$work/said")" \
             'see DNS, firewall, proxy and clock of this host; --ca-file names an authority that the system does not know'
     served=$(tr -d '\r' <"$work/headers" | sed -n 's/^ *[Dd]ate: *//p' | tail -n 1)
-    ahead=$(python3 -I -c '
+    ahead=$(/usr/bin/python3 -I -c '
 import sys, time, email.utils
 print(round(time.time() - email.utils.parsedate_to_datetime(sys.argv[1]).timestamp()))' "$served" 2>/dev/null) || ahead=0
     [ "$ahead" -le 300 ] && [ "$ahead" -ge -300 ] ||
         fail "the clocks of this host and of the controller differ by ${ahead#-} s: certificates would not count" \
             'set the one that is wrong: timedatectl set-ntp true'
-    python3 -I -c '
+    /usr/bin/python3 -I -c '
 import socket, sys, urllib.parse
 parts = urllib.parse.urlsplit(sys.argv[1])
 try:
@@ -269,7 +269,7 @@ END
 
 # Who this host is stands in the state directory, which agent.toml may have named.
 find_identity() {
-    identity=$(python3 -I -c '
+    identity=$(/usr/bin/python3 -I -c '
 import sys, tomllib
 with open(sys.argv[1], "rb") as file:
     print(tomllib.load(file).get("state_dir", "/var/lib/releasehand-agent") + "/identity")' "$1" 2>/dev/null) ||
@@ -331,6 +331,7 @@ main() {
     trap leave EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
+    trap 'exit 141' PIPE # a lost ssh
     trap 'exit 143' TERM
     echo "an agent of $api on $(uname -n)"
     check_host

@@ -106,3 +106,25 @@ def test_the_line_carries_the_token_in_no_argument() -> None:
     script = f"curl -fsS {API}/install.sh || printf '\\nexit 1'"
     assert line == f"({script}) | RELEASEHAND_JOIN_TOKEN=rhj1.x.y sh"
     assert make_command(API, "rhj1.x.y", named=False) == f'{line} -s -- --agent-id "$(hostname)"'
+
+
+@each_shell
+def test_a_run_whose_reader_went_away_ends_as_one_that_was_interrupted(shell: list[str]) -> None:
+    """An ssh without terminal that lost its link: what was half done is taken back, by the trap of EXIT."""
+    source, sink = os.pipe()
+    os.close(source)
+    try:
+        argv = [shutil.which(shell[0]) or shell[0], *shell[1:]]
+        ran = subprocess.run(
+            argv, input=SCRIPT.encode(), env={"PATH": "/nowhere"}, stdout=sink, stderr=sink, check=False
+        )
+    finally:
+        os.close(sink)
+    assert ran.returncode == 141
+
+
+def test_the_python_that_counts_is_the_systems(tmp_path: Path) -> None:
+    """The package is made for it; another one that root finds first says nothing of what fits."""
+    lines = [line for line in SCRIPT.splitlines() if "python3 -" in line]
+    assert lines
+    assert [line for line in lines if "/usr/bin/python3 -" not in line] == []
