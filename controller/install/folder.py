@@ -47,7 +47,8 @@ class _Stamp:
 
     @classmethod
     def of(cls, found: os.stat_result) -> "_Stamp":
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
+        # The time of the last change that nobody can set: rsync and cp -p give a file an older st_mtime.
+        return cls(found.st_ino, found.st_size, found.st_ctime_ns)
 
 
 class PackageFolder:
