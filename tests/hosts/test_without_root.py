@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .agreement import agree, pid_of
+from .agreement import agree, live_version, pid_of
 from .host import Host, wait_for
 from .world import World
 
@@ -57,7 +57,6 @@ def test_one_account_installs_another_runs_it_and_neither_is_root(world: World, 
 def test_a_release_that_does_not_come_up_is_taken_back_and_its_words_are_told(
     world: World, host: Host
 ) -> None:
-    """Its crashes are forgiven too: systemd would start nothing any more after so many."""
     world.publish("sick-plain", run=SICK)
     deploy_id = world.deploy("sick-plain", [host])
     end = world.end_of(deploy_id)
@@ -68,13 +67,28 @@ def test_a_release_that_does_not_come_up_is_taken_back_and_its_words_are_told(
     agree(world, host, "plain")
 
 
+def test_a_unit_that_systemd_has_given_up_is_started_with_the_next_release(world: World, host: Host) -> None:
+    limit = "/etc/systemd/system/web.service.d/limit.conf"
+    host.put(limit, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
+    host.run("systemctl daemon-reload && systemctl reset-failed web && systemctl restart web")
+    host.run(f"kill -9 {pid_of(host, 'web')}")
+    state = "systemctl is-failed web"
+    wait_for(lambda: host.run(state, check=False).output.strip() == "failed", 30, "systemd gives it up")
+    world.publish("plain-1")
+    end = world.end_of(world.deploy("plain-1", [host]))
+    host.run(f"rm {limit} && systemctl daemon-reload")
+    assert end["status"] == "completed", end
+    agree(world, host, "plain-1")
+
+
 def test_a_rollback_works(world: World, host: Host) -> None:
     world.publish("plain-2")
+    before = live_version(host)
     assert world.end_of(world.deploy("plain-2", [host]))["status"] == "completed"
     body = {"instance_id": f"web-{host.name}", "target_version": "previous"}
     rollback = world.call("POST", "/v1/rollback/instance", body)["data"]["rollback_id"]
     assert world.call("GET", f"/v1/rollback/{rollback}?wait=60s")["data"]["status"] == "completed"
-    agree(world, host, "plain")
+    agree(world, host, before)
 
 
 def test_another_unit_is_refused_and_the_failure_names_the_rule(world: World, host: Host) -> None:

@@ -9,6 +9,10 @@ from typing import Final
 
 import pytest
 
+import agent.config
+import controller.config
+from shared.settings import ConfigError
+
 UNITS: Final = Path(__file__).parents[2] / "systemd"
 NAMES: Final = ("releasehand-controller", "releasehand-agent", "releasehand-agent-user")
 
@@ -73,6 +77,23 @@ def test_the_two_agents_differ_in_nothing_but_what_root_is() -> None:
         "RemoveIPC",
         "SystemCallFilter",
     }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_comments_of_a_unit_set_are_keys_of_its_daemon(name: str, tmp_path: Path) -> None:
+    text = (UNITS / f"{name}.service").read_text(encoding="utf-8")
+    environment = dict(re.findall(r"^#   Environment=(RELEASEHAND_\w+)=(\S+)", text, re.MULTILINE))
+    credentials = re.findall(r"^#   LoadCredential=(config\.\S+?):", text, re.MULTILINE)
+    assert credentials
+    for credential in credentials:
+        (tmp_path / credential).write_text("x")
+    load = controller.config.load_config if "controller" in name else agent.config.load_config
+    file = tmp_path / "empty.toml"
+    file.touch()
+    with pytest.raises(ConfigError) as caught:  # "x" is no good value, and that is all
+        load(file, environment | {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert not [problem for problem in caught.value.problems if "unknown key" in problem.what]
+    assert not [problem for problem in caught.value.problems if "names no key" in problem.what]
 
 
 @pytest.mark.parametrize("name", ["releasehand-agent", "releasehand-agent-user"])
