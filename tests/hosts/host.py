@@ -224,10 +224,11 @@ class Host:
 
 def wait_for(done: Callable[[], object], within_s: float, what: str | Callable[[], str]) -> None:
     """Ask until it is so. Raises LabError when the time is over; `what` is asked then."""
-    clock, pause = SystemClock(), threading.Event()
+    clock, pause, pause_s = SystemClock(), threading.Event(), 0.05
     end = clock.monotonic() + within_s
     while not done():
         if clock.monotonic() > end:
             text = what() if callable(what) else what
             raise LabError(f"it was not so within {within_s:g} s: {text}")
-        pause.wait(0.05)
+        pause.wait(pause_s)
+        pause_s = min(0.5, 1.2 * pause_s)  # each question takes a few processes, of a machine for all hosts
