@@ -180,7 +180,7 @@ except OSError as exc:
 
 # Over TLS whose certificate was verified, and from nowhere else. What a busy controller puts off is asked for again.
 fetch() { # URL FILE
-    for pause in 2 4 8 16 30 0; do
+    for pause in 2 4 8 15 30 60 60 60 60 60 0; do
         try_fetch "$1" "$2" >"$work/said" 2>&1 && return 0
         code=$?
         case "$tool$code $(sed -n 's/^ *HTTP[^ ]* \([0-9]*\).*/\1/p' "$work/headers" | tail -n 1)" in
