@@ -279,7 +279,12 @@ with open(sys.argv[1], "rb") as file:
 read_token() {
     step=token
     find_identity "${config:-$config_file}"
-    [ ! -s "$identity/agent.pem" ] || return 0
+    if [ -s "$identity/agent.pem" ]; then
+        # Before anything of this controller's comes here.
+        [ "$(cat "$identity/controller.url")" = "$hub" ] || fail "this host is an agent of $(cat "$identity/controller.url") already" \
+            "releasehand-agent join --again --url $hub, with a new token, if it is to change"
+        return
+    fi
     if [ -n "$token_file" ]; then
         token=$(cat -- "$token_file") || fail "$token_file cannot be read" 'give a readable file with --token-file'
     fi
@@ -290,8 +295,6 @@ read_token() {
 join() {
     step='join'
     if [ -s "$identity/agent.pem" ]; then
-        [ "$(cat "$identity/controller.url")" = "$hub" ] || fail "this host is an agent of $(cat "$identity/controller.url") already" \
-            "releasehand-agent join --again --url $hub, with a new token, if it is to change"
         say "already: an agent of $hub"
         return
     fi

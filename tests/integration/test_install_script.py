@@ -208,6 +208,20 @@ async def test_a_host_that_has_not_joined_needs_a_token(site: Site) -> None:
     assert (code, "/nowhere/token cannot be read" in said) == (1, True)
 
 
+async def test_a_host_of_another_controller_is_left_as_it_is(site: Site, tmp_path: Path) -> None:
+    """Above all it gets no package of this one, which is code that root runs."""
+    identity = tmp_path / "identity"
+    identity.mkdir()
+    (identity / "agent.pem").write_text("what the other one gave it")
+    (identity / "controller.url").write_text("wss://other.example:8443\n")
+    config = tmp_path / "agent.toml"
+    config.write_text(f'state_dir = "{tmp_path}"\n')
+    code, said = await site.run(await site.fetch(), *site.trusted, "--config", str(config), token="t")
+    assert (code, "this host is an agent of wss://other.example:8443 already" in said) == (1, True)
+    assert "fetch" not in said
+    assert "reach" not in said
+
+
 async def test_a_configuration_that_is_none_stops_it_early(site: Site) -> None:
     code, said = await site.run(await site.fetch(), *site.trusted, "--config", "/nowhere/agent.toml")
     assert (code, "/nowhere/agent.toml cannot be read" in said) == (1, True)
