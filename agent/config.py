@@ -86,7 +86,8 @@ class ControllerSection(Section):
     """The controller. The host keeps where it joined, so this may be left out."""
 
     url: HubUrl | None = None
-    """The hub: wss://HOST:PORT. Left out: the one that this host joined; another one is refused."""
+    """The hub: wss://HOST:PORT. Left out: where this host joined. Another address is for the same controller
+    at a new place: whoever does not show the authority that this host joined is refused there."""
 
 
 class VerificationSection(Section):

@@ -43,7 +43,8 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What agent.toml says of the same; "" where it says nothing."""
+    """What agent.toml says of the same; "" where it says nothing. `url` is where the controller is now: it is
+    the one that was joined wherever it shows a certificate of that authority (docs/decisions/0012)."""
 
     agent_id: str = ""
     url: str = ""
@@ -63,10 +64,14 @@ def read_membership(state_dir: Path, expected: Expected) -> Membership:
         raise IdentityError(f"cannot read {exc.filename}: {exc.strerror}") from exc
     except (BadCertificateError, ValueError) as exc:
         raise IdentityError(f"cannot use {folder.certificate_file}: {exc}; join again") from exc
-    _compare("agent_id", expected.agent_id, own.agent_id)
-    _compare("controller.url", expected.url.rstrip("/"), url.rstrip("/"))
+    if expected.agent_id not in ("", own.agent_id):
+        raise IdentityError(
+            f"cannot connect: agent.toml says agent_id = '{expected.agent_id}', and this host joined as"
+            f" '{own.agent_id}': take it out of agent.toml, or join again"
+        )
     tls = _make_context(folder)
-    return Membership(own.agent_id, url, own.begins_at, own.ends_at, trust_sha256, tls)
+    where = expected.url.rstrip("/") or url
+    return Membership(own.agent_id, where, own.begins_at, own.ends_at, trust_sha256, tls)
 
 
 def _make_context(folder: IdentityFolder) -> ssl.SSLContext:
@@ -77,11 +82,3 @@ def _make_context(folder: IdentityFolder) -> ssl.SSLContext:
         raise IdentityError(f"cannot use {folder.path}: {why}; join again") from exc
     except OSError as exc:
         raise IdentityError(f"cannot use {folder.path}: {exc.strerror}; join again") from exc
-
-
-def _compare(key: str, expected: str, joined: str) -> None:
-    if expected and expected != joined:
-        raise IdentityError(
-            f"cannot connect: agent.toml says {key} = '{expected}', and this host joined as '{joined}':"
-            " take it out of agent.toml, or join again"
-        )

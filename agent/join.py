@@ -96,7 +96,8 @@ def _find_membership(state_dir: Path, folder: IdentityFolder, wish: Wish) -> Mem
     if member.url.rstrip("/") != wish.url.rstrip("/") or wish.agent_id not in ("", member.agent_id):
         raise JoinError(
             f"cannot join: this host is agent '{member.agent_id}' of {member.url} already; --again gives that"
-            " up and joins anew"
+            " up and joins anew. Where that controller has a new address, write it into agent.toml as"
+            " controller.url instead"
         )
     folder.pending_key_file.unlink(missing_ok=True)
     return member

@@ -30,15 +30,16 @@ class Departure:
     released: int | None = None
 
 
-async def leave(state_dir: Path, clock: Clock, *, offline: bool = False) -> Departure:
-    """Leave; on disk on return, here and at the controller. With `offline` the controller is not asked.
+async def leave(state_dir: Path, clock: Clock, *, url: str = "", offline: bool = False) -> Departure:
+    """Leave; on disk on return, here and at the controller, which is at `url` if not where this host joined.
+    With `offline` it is not asked.
 
     Safe to repeat after a crash or a lost answer: the host forgets who it is when it has been let go. Raises
     LeaveError, OSError."""
     folder = IdentityFolder(state_dir)
     try:
         with hold_state_dir(state_dir):
-            departure = await _part(state_dir, clock, offline=offline)
+            departure = await _part(state_dir, clock, url, offline=offline)
             await asyncio.to_thread(folder.remove)
             return departure
     except FileNotFoundError:  # no state directory
@@ -51,9 +52,9 @@ async def leave(state_dir: Path, clock: Clock, *, offline: bool = False) -> Depa
         ) from exc
 
 
-async def _part(state_dir: Path, clock: Clock, *, offline: bool) -> Departure:
+async def _part(state_dir: Path, clock: Clock, url: str, *, offline: bool) -> Departure:
     try:
-        member = await asyncio.to_thread(read_membership, state_dir, Expected())
+        member = await asyncio.to_thread(read_membership, state_dir, Expected(url=url))
     except NotJoinedError:
         return Departure(joined=False)
     except IdentityError as exc:

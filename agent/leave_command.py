@@ -20,8 +20,8 @@ def run_leave(config: Path, state_dir: Path | None, *, offline: bool) -> int:
     """The exit code: 0 when the host is no agent (any more), CANNOT_RUN when nothing was changed, or
     BAD_CONFIG with every problem on stderr."""
     try:
-        place = state_dir or _read_state_dir(config)
-        departure = asyncio.run(leave(place, SystemClock(), offline=offline))
+        place, url = (state_dir, "") if state_dir else _read_config(config)
+        departure = asyncio.run(leave(place, SystemClock(), url=url, offline=offline))
     except ConfigError as exc:
         tell_problems(config, exc.problems)
         return BAD_CONFIG
@@ -67,11 +67,13 @@ def _describe_rest(state_dir: Path) -> list[str]:
     return lines
 
 
-def _read_state_dir(config: Path) -> Path:
-    """A host may leave when its configuration is gone. Raises ConfigError."""
+def _read_config(config: Path) -> tuple[Path, str]:
+    """The state directory, and where the controller is. A host may leave when its configuration is gone.
+    Raises ConfigError."""
     if not config.exists() and config == DEFAULT_CONFIG:
-        return DEFAULT_STATE_DIR
-    return read_config(config, os.environ).state_dir
+        return DEFAULT_STATE_DIR, ""
+    settings = read_config(config, os.environ)
+    return settings.state_dir, settings.controller.url or ""
 
 
 def _fail(text: str) -> int:

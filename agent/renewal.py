@@ -88,7 +88,7 @@ class Renewals:
         joined = await ask(member.url, RENEW_PATH, question, trusted)
         await asyncio.to_thread(folder.renew, joined.certificate.encode(), joined.authorities.encode())
         log.info("certificate that had ended was renewed", ended_at=_say(member.ends_at))
-        return await asyncio.to_thread(read_membership, self._state_dir, Expected())
+        return await asyncio.to_thread(read_membership, self._state_dir, Expected(url=member.url))
 
 
 def _make_question(folder: IdentityFolder) -> tuple[RenewExpired, ssl.SSLContext]:

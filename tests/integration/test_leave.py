@@ -141,6 +141,14 @@ async def test_a_kill_between_any_two_files_is_mended_by_the_same_command(
     assert identity_of(controller) == []
 
 
+async def test_a_host_leaves_its_controller_where_that_is_now(controller: RunningController) -> None:
+    await controller.tls(AGENT)
+    IdentityFolder(controller.state_dir(AGENT)).url_file.write_text("wss://127.0.0.1:1\n")
+    departure = await leave(controller.state_dir(AGENT), SystemClock(), url=controller.hub)
+    assert departure == Departure(True, AGENT, controller.hub, 0)
+    assert identity_of(controller) == []
+
+
 async def test_who_was_shut_out_releases_nothing(controller: RunningController) -> None:
     async with controller.client() as client:
         async with agent_at_work(controller, client):

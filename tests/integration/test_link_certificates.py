@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent.config import AgentConfig, CommandDriver, InstanceSection
+from agent.config import AgentConfig, CommandDriver, ControllerSection, InstanceSection
 from agent.daemon import run_agent
 from controller.core.enrolment import Certificate
 from controller.pki import (
@@ -268,6 +268,40 @@ def config_of(controller: RunningController) -> AgentConfig:
     driver = CommandDriver(type="command", start=("true",))
     section = InstanceSection(id="a", service="user", root=controller.folder / "srv", driver=driver)
     return AgentConfig(state_dir=controller.state_dir(AGENT), instance=(section,))
+
+
+async def test_an_agent_follows_its_controller_to_the_address_of_its_configuration(
+    controller: RunningController,
+) -> None:
+    """It joined at one where nobody listens any more (docs/decisions/0012)."""
+    await controller.tls(AGENT)
+    IdentityFolder(controller.state_dir(AGENT)).url_file.write_text("wss://127.0.0.1:1\n")
+    moved = config_of(controller).model_copy(update={"controller": ControllerSection(url=controller.hub)})
+    async with asyncio.TaskGroup() as group, controller.client() as client:
+        agent = group.create_task(run_agent(moved, jitter=lambda: 0.01))
+        await until_listed(client)
+        agent.cancel()
+
+
+async def test_an_agent_whose_configuration_names_another_controller_refuses_that(
+    controller: RunningController, tmp_path: Path
+) -> None:
+    await controller.tls(AGENT)
+    reasons, log = Reasons("is of another authority than the one that this host joined"), "agent.uplink"
+    logging.getLogger(log).addHandler(reasons)
+    try:
+        async with running_controller(tmp_path / "other", SystemClock()) as other:
+            section = ControllerSection(url=other.hub)
+            astray = config_of(controller).model_copy(update={"controller": section})
+            async with asyncio.TaskGroup() as group, other.client() as client:
+                agent = group.create_task(run_agent(astray, jitter=lambda: 0.01))
+                async with asyncio.timeout(20):
+                    await reasons.heard.wait()
+                agent.cancel()
+                with pytest.raises(NotFoundError):
+                    await client.get_service_instances("user")
+    finally:
+        logging.getLogger(log).removeHandler(reasons)
 
 
 async def until_listed(client: Client) -> None:

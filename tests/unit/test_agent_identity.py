@@ -67,18 +67,18 @@ def test_a_host_that_has_not_joined_is_told_how(tmp_path: Path) -> None:
         read_membership(tmp_path, Expected())
 
 
-@pytest.mark.parametrize(
-    ("expected", "words"),
-    [
-        (Expected(agent_id="host-2"), "says agent_id = 'host-2', and this host joined as 'host-1'"),
-        (Expected(url="wss://other:8443"), "says controller.url = 'wss://other:8443', and this host joined"),
-    ],
-)
-def test_what_the_configuration_says_must_agree(tmp_path: Path, expected: Expected, words: str) -> None:
+def test_who_the_configuration_says_that_this_is_must_agree(tmp_path: Path) -> None:
     give_identity(tmp_path, "host-1", URL)
-    assert read_membership(tmp_path, Expected("host-1", f"{URL}/")).agent_id == "host-1"
-    with pytest.raises(IdentityError, match=words):
-        read_membership(tmp_path, expected)
+    assert read_membership(tmp_path, Expected("host-1")).agent_id == "host-1"
+    with pytest.raises(IdentityError, match="says agent_id = 'host-2', and this host joined as 'host-1'"):
+        read_membership(tmp_path, Expected("host-2"))
+
+
+def test_where_the_configuration_says_that_the_controller_is_counts(tmp_path: Path) -> None:
+    give_identity(tmp_path, "host-1", URL)
+    assert read_membership(tmp_path, Expected()).url == URL
+    assert read_membership(tmp_path, Expected(url="wss://other:8443/")).url == "wss://other:8443"
+    assert IdentityFolder(tmp_path).url_file.read_text().strip() == URL
 
 
 def test_files_that_are_of_no_use_are_told_by_name(tmp_path: Path) -> None:
