@@ -9,7 +9,9 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+_MAKING: Final = threading.RLock()
 
 
 def sync_directory(path: Path) -> None:
@@ -33,13 +35,27 @@ def open_file(path: Path) -> BinaryIO:
 
 def make_open_directory(path: Path) -> None:
     """Make the directory `path` and those above it, where missing, for everybody to read (0755) whatever the
-    umask. Safe to repeat; a kill leaves at most an empty ".<name>.new"."""
-    if path.is_dir():
-        return
-    make_open_directory(path.parent)
-    draft = path.with_name(f".{path.name}.new")
-    draft.mkdir(exist_ok=True)
-    draft.chmod(0o755)  # before it has its name: nobody finds one that is closed
+    umask. Safe to repeat, and from several threads; a kill leaves at most an empty ".<name>.new".
+
+    Somebody else may write into the directory above: a link that he put in the way is not followed, and what
+    he made is not taken over."""
+    with _MAKING:
+        if not path.is_dir():
+            make_open_directory(path.parent)
+            _make_open(path, path.with_name(f".{path.name}.new"))
+
+
+def _make_open(path: Path, draft: Path) -> None:
+    try:
+        draft.mkdir(mode=0o700)
+    except FileExistsError:
+        draft.rmdir()  # of one that was killed; no other thread is here
+        draft.mkdir(mode=0o700)
+    fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o755)  # before it has its name: nobody finds one that is closed
+    finally:
+        os.close(fd)
     draft.rename(path)
 
 
