@@ -34,6 +34,7 @@ class Shell:
 
     async def start(self, *words: str, stdout: int = subprocess.PIPE) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
+            *("env", "--default-signal=INT"),  # what runs in the background may have been told to ignore it
             *(sys.executable, "-m", "releasehand.cli", *words),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
