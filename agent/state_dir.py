@@ -69,6 +69,13 @@ def _read_pid(fd: int) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def _is_of(pid: int, uid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == uid
+    except FileNotFoundError:
+        return False
+
+
 def _has_open(pid: int, file: os.stat_result) -> bool:
     """Whether this process has the file open: one that took the number of an agent that died has not."""
     folder = Path(f"/proc/{pid}/fd")
@@ -76,6 +83,8 @@ def _has_open(pid: int, file: os.stat_result) -> bool:
         descriptors = list(folder.iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return False
+    except PermissionError:  # a sandboxed agent is closed to its own account too: whose it is has to do
+        return _is_of(pid, file.st_uid)
     for descriptor in descriptors:
         try:
             if os.path.samestat(descriptor.stat(), file):

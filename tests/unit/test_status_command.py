@@ -84,6 +84,29 @@ def test_a_process_that_took_a_dead_agents_number_is_no_agent(tmp_path: Path) ->
     assert find_holder(tmp_path) is None
 
 
+@pytest.mark.slow
+def test_an_agent_that_nobody_may_look_into_is_known_by_its_account() -> None:
+    """As the sandboxed one without root is by its own account."""
+    python = find_python(ORDINARY)
+    script = (
+        "from pathlib import Path; from agent.state_dir import find_holder; print(find_holder(Path('.')))"
+    )
+    with open_folder() as folder:
+        environment = {
+            "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path]),
+            "PATH": os.environ["PATH"],
+        }
+        with hold_state_dir(folder):
+            (folder / LOCK_NAME).chmod(0o644)
+            for owner, expected in ((0, str(os.getpid())), (ORDINARY, "None")):
+                os.chown(folder / LOCK_NAME, owner, owner)
+                asked = [*become(ORDINARY), python, "-c", script]
+                done = subprocess.run(
+                    asked, check=True, capture_output=True, text=True, env=environment, cwd=folder
+                )
+                assert done.stdout.strip() == expected
+
+
 # the link's file
 
 
