@@ -78,17 +78,16 @@ def _is_of(pid: int, uid: int) -> bool:
 
 def _has_open(pid: int, file: os.stat_result) -> bool:
     """Whether this process has the file open: one that took the number of an agent that died has not."""
-    folder = Path(f"/proc/{pid}/fd")
     try:
-        descriptors = list(folder.iterdir())
+        return any(_is_same(descriptor, file) for descriptor in Path(f"/proc/{pid}/fd").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return False
     except PermissionError:  # a sandboxed agent is closed to its own account too: whose it is has to do
         return _is_of(pid, file.st_uid)
-    for descriptor in descriptors:
-        try:
-            if os.path.samestat(descriptor.stat(), file):
-                return True
-        except FileNotFoundError:  # closed meanwhile
-            continue
-    return False
+
+
+def _is_same(descriptor: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(descriptor.stat(), file)
+    except FileNotFoundError:  # closed meanwhile
+        return False

@@ -185,7 +185,7 @@ def _judge_allowance(name: str, instance: str, allowance: Allowance) -> list[Fin
                 name,
                 f"whether {allowance.account} may restart {name} cannot be told",
                 why=allowance.why,
-                mend="apt-get install polkitd, and ask again as root",
+                mend="sudo releasehand-agent doctor, where pkcheck is installed (apt-get install polkitd)",
             )
         ]
     return [

@@ -41,9 +41,10 @@ def status(host: Host, *words: str) -> dict[str, Any]:
     return answer
 
 
-def examine(host: Host, *words: str) -> dict[str, dict[str, str]]:
+def examine(host: Host, *words: str, as_account: str = "root") -> dict[str, dict[str, str]]:
     """What the doctor does not call well, by check; its exit code says whether one is a problem."""
-    ran = host.run(" ".join(["releasehand-agent doctor --json", *words]), check=False)
+    asked = f"runuser -u {as_account} -- releasehand-agent doctor --json"
+    ran = host.run(" ".join([asked, *words]), check=False)
     answer = json.loads(ran.output)
     assert ran.code == (answer["level"] == "problem"), ran
     found = {one["check"]: one for one in answer["findings"] if one["level"] != "ok"}
@@ -212,7 +213,9 @@ def test_an_agent_without_root_is_told_what_it_may_not_do(world: World, host: Ho
     )
     try:
         host.run("releasehand-agent status --wait 60s")
-        host.run("runuser -u releasehand-agent -- releasehand-agent status --wait 1s")
+        as_itself = "runuser -u releasehand-agent -- releasehand-agent"
+        host.run(f"{as_itself} status --wait 1s")
+        assert examine(host, as_account="releasehand-agent")["unit.allowed"]["level"] == "warning"
         found = examine(host)
         assert set(found) == {"root.write", "unit.allowed", "unit.account"}
         for check in ("root.write", "unit.allowed"):
