@@ -29,6 +29,8 @@ look_for_programs() {
         lack "/usr/bin/python3 of 3.11 or later with venv"
     kernel="$(uname -r)"
     [ "$(printf '%s\n5.8\n' "$kernel" | sort -V | head -n 1)" = 5.8 ] || lack "Linux 5.8 or later"
+    # Disks of hosts are in memory: two labs side by side fill 1.5 GB, and their daemons as much.
+    [ "$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)" -ge 3000 ] || lack "3 GB of free memory"
 }
 
 try_root() { # as boot.sh makes a host's file system
