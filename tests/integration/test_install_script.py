@@ -151,6 +151,25 @@ async def test_another_package_than_the_one_that_was_named_is_refused(
     assert "reach      https://localhost" in said
 
 
+async def test_a_controller_that_is_busy_is_asked_again_a_little_later(site: Site) -> None:
+    count, real = site.folder / "asked", shutil.which("curl")
+    site.put_program("busy/sleep", f'echo "slept $1" >>{count}')
+    site.put_program(
+        "busy/curl",
+        f"""echo asked >>{count}
+[ "$(grep -c asked {count})" -lt 3 ] || exec {real} "$@"
+while [ "$1" != --dump-header ]; do shift; done
+echo 'HTTP/1.1 429 Too Many Requests' >"$2"
+exit 22""",
+    )
+    script = await site.fetch()
+    site.package.unlink()
+    path = f"{site.folder}/busy:{os.environ['PATH']}"
+    code, said = await site.run(script, *site.trusted, token="t", environment={"PATH": path})
+    assert (code, "did not come: curl: (22)" in said) == (1, True)
+    assert count.read_text().split("\n") == ["asked", "slept 2", "asked", "slept 4", "asked", "asked", ""]
+
+
 async def test_a_package_that_is_gone_is_told(site: Site) -> None:
     script = await site.fetch()
     site.package.unlink()
