@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -63,6 +64,7 @@ class CommandService:
         self._version, self._environment, self._stop_timeout_s = version, dict(environment), stop_timeout_s
         self._starts_after_boot = starts_after_boot
         self._record_path = root / ".service.json"
+        self._started: ServiceRecord | None = None  # by this driver, whether or not the disk took it
         self._exit_codes: dict[int, int] = {}  # of our own children, by pid; the newest alone
 
     async def restart(self) -> ProcessMark:
@@ -74,7 +76,7 @@ class CommandService:
 
     async def stop(self) -> None:
         """See ServiceManager. `stop` argv or SIGTERM to the process group; SIGKILL after `stop_timeout_s`."""
-        record = await asyncio.to_thread(read_record, self._record_path)
+        record = await asyncio.to_thread(self._read)
         if record is None:
             return
         try:
@@ -99,8 +101,14 @@ class CommandService:
         except OSError as exc:
             return Observation(ServiceState.UNKNOWN, None, f"cannot look: {exc.strerror}")
 
+    def _read(self) -> ServiceRecord | None:
+        """What is written down of the newest start, with its process also where the disk took the intent
+        alone: its token is not to be seen until it has become the program, and a program may hide it."""
+        record, started = read_record(self._record_path), self._started
+        return started if record and started and record.token == started.token else record
+
     def _look(self) -> Observation:
-        record = read_record(self._record_path)
+        record = self._read()
         process = record.leader() if record else None
         if process is None:
             return Observation(ServiceState.STOPPED, None, "not started")
@@ -111,17 +119,20 @@ class CommandService:
         return Observation(ServiceState.FAILED, None, f"process {process.pid} ended{how}")
 
     async def _launch(self) -> ProcessMark:
+        """Intent, effect, record: a kill between any two leaves a process that the token finds."""
         try:
-            child, process = await asyncio.to_thread(self._spawn)
+            child, intent = await asyncio.to_thread(self._spawn)
+            process = identify(child.pid)
+            self._reap_later(child)
+            if process is None:
+                raise ActivationError(f"start {self._start[0]}", "it ended at once")
+            self._started = replace(intent, pid=process.pid, started=process.started)
+            await asyncio.to_thread(write_record, self._record_path, self._started)
         except OSError as exc:
             raise ActivationError(f"start {self._start[0]}", exc.strerror or str(exc)) from exc
-        self._reap_later(child)
-        if process is None:
-            raise ActivationError(f"start {self._start[0]}", "it ended at once")
         return _mark(process)
 
-    def _spawn(self) -> tuple[_Detached, Process | None]:
-        """Intent, effect, record: a kill between any two leaves a process that the token finds."""
+    def _spawn(self) -> tuple[_Detached, ServiceRecord]:
         release = (self._root / "current").resolve(strict=True)
         environment = {
             "PATH": MINIMAL_PATH,
@@ -147,12 +158,7 @@ class CommandService:
             raise
         finally:
             os.close(log)
-        process = identify(child.pid)
-        if process is not None:
-            write_record(
-                self._record_path, ServiceRecord(record.token, record.boot, process.pid, process.started)
-            )
-        return child, process
+        return child, record
 
     def _open_log(self) -> int:
         path = self._root / "service.log"

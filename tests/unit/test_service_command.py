@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,18 @@ def root(tmp_path: Path) -> Path:
         (root / "releases" / name / "serve.py").write_text(REPORT)
     point(root, "v1-aaa")
     return root
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for three names."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "nr_inodes=4", "tmpfs", str(path)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield path
+    subprocess.run(["umount", path], check=True)
 
 
 def point(root: Path, name: str) -> None:
@@ -168,6 +180,25 @@ async def test_a_start_that_was_not_written_down_is_found_by_its_token(make: Mak
     assert (seen.state, seen.mark) == (ServiceState.RUNNING, mark)
     await make().stop()
     await until(lambda: is_gone(int(mark.identity.partition(":")[0])))
+
+
+async def test_a_start_that_the_disk_did_not_take_is_ended_before_the_next(
+    tmp_path: Path, disk: Path
+) -> None:
+    """Its token is not to be seen, or not yet: nobody but this driver knows the process."""
+    (disk / "current").symlink_to(tmp_path)
+    (disk / "service.log").touch()  # with the intent that is all there is room for
+    (tmp_path / "serve.py").write_text(REPORT)
+    start = ["/usr/bin/env", "-i", sys.executable, "serve.py", str(tmp_path / "report")]
+    names = {"service": "shop", "instance": "shop-1", "version": lambda: "v1"}
+    service = CommandService(disk, start=start, port=8080, **names)  # type: ignore[arg-type]
+    with pytest.raises(ActivationError, match="No space left on device"):
+        await service.restart()
+    said = await report(tmp_path)
+    assert (await service.observe()).state is ServiceState.RUNNING
+    await service.stop()
+    assert (await service.observe()).state is ServiceState.STOPPED
+    await until(lambda: is_gone(int(str(said["pid"]))))
 
 
 async def test_a_start_that_was_only_meant_is_no_service(make: Make, root: Path) -> None:
