@@ -267,13 +267,18 @@ empty_config() {
 END
 }
 
-# Who this host is stands in the state directory, which agent.toml may have named.
+# Who this host is stands in the state directory, which agent.toml may have named; that may also say where its controller
+# is now.
 find_identity() {
     identity=$(/usr/bin/python3 -I -c '
 import sys, tomllib
 with open(sys.argv[1], "rb") as file:
     print(tomllib.load(file).get("state_dir", "/var/lib/releasehand-agent") + "/identity")' "$1" 2>/dev/null) ||
         identity=/var/lib/releasehand-agent/identity
+    joined=$(/usr/bin/python3 -I -c '
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    print(tomllib.load(file)["controller"]["url"].rstrip("/"))' "$1" 2>/dev/null) || joined=$(cat "$identity/controller.url" 2>/dev/null)
 }
 
 read_token() {
@@ -281,7 +286,7 @@ read_token() {
     find_identity "${config:-$config_file}"
     if [ -s "$identity/agent.pem" ]; then
         # Before anything of this controller's comes here.
-        [ "$(cat "$identity/controller.url")" = "$hub" ] || fail "this host is an agent of $(cat "$identity/controller.url") already" \
+        [ "$joined" = "$hub" ] || fail "this host is an agent of $joined already" \
             "releasehand-agent join --again --url $hub, with a new token, if it is to change"
         return
     fi

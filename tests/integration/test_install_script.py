@@ -241,6 +241,19 @@ async def test_a_host_of_another_controller_is_left_as_it_is(site: Site, tmp_pat
     assert "reach" not in said
 
 
+async def test_a_host_whose_configuration_says_where_its_controller_is_now_is_one_of_it(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "identity").mkdir()
+    (tmp_path / "identity/agent.pem").write_text("what it was given at the old address")
+    (tmp_path / "identity/controller.url").write_text("wss://old.example:8443\n")
+    config, script = tmp_path / "agent.toml", await site.fetch()
+    config.write_text(f'state_dir = "{tmp_path}"\n[controller]\nurl = "{site.hub}/"\n')
+    site.package.write_bytes(b"so that it goes no further")
+    code, said = await site.run(script, *site.trusted, "--config", str(config))
+    assert (code, "step fetch: " in said) == (1, True)
+
+
 async def test_a_configuration_that_is_none_stops_it_early(site: Site) -> None:
     code, said = await site.run(await site.fetch(), *site.trusted, "--config", "/nowhere/agent.toml")
     assert (code, "/nowhere/agent.toml cannot be read" in said) == (1, True)
