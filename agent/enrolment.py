@@ -9,7 +9,7 @@ import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from agent.direct import DirectConnect
 from releasehand.shown import escape_controls
@@ -30,10 +30,16 @@ from shared.frames import Refuse, encode
 
 MAX_AUTHORITIES_BYTES: Final = 65_536
 MAX_ANSWER_BYTES: Final = 4 * MAX_QUESTION_BYTES
+_LET_GO: Final = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLEOFError)
 
 
 class UnansweredError(ReleasehandError):
     """Nobody answered, or not as a controller does; the same question may be asked again."""
+
+
+class BusyError(UnansweredError):
+    """The controller is there, and has no time for this host now: it said so, or let go of the connection
+    before it was one, as it does when too many come at once."""
 
 
 class RefusedError(ReleasehandError):
@@ -59,19 +65,21 @@ def fetch_authorities(url: str) -> bytes:
         answer = connection.getresponse()
         content = answer.read(MAX_AUTHORITIES_BYTES)
     except (OSError, http.client.HTTPException) as exc:
-        raise UnansweredError(f"cannot reach a controller at {parts.netloc}: {_say(exc)}") from exc
+        kind = BusyError if isinstance(exc, _LET_GO) else UnansweredError
+        raise kind(f"cannot reach a controller at {parts.netloc}: {_say(exc)}") from exc
     finally:
         connection.close()
     if answer.status != http.HTTPStatus.OK:
         said = escape_controls(content.decode("utf-8", "replace").strip()[:200])
-        raise UnansweredError(f"cannot join at {parts.netloc}: it answered HTTP {answer.status} {said}")
+        kind = BusyError if answer.status == http.HTTPStatus.SERVICE_UNAVAILABLE else UnansweredError
+        raise kind(f"cannot join at {parts.netloc}: it answered HTTP {answer.status} {said}")
     return content
 
 
 async def ask(url: str, path: str, question: Question, tls: ssl.SSLContext) -> Joined:
     """Ask the hub at `url` for a certificate. Whether that is the right one, `tls` knows.
 
-    Safe to repeat, and to cancel. Raises RefusedError, UnansweredError, ProtocolError."""
+    Safe to repeat, and to cancel. Raises RefusedError, BusyError, UnansweredError, ProtocolError."""
     answer = await _put(url, path, question, tls)
     if not isinstance(answer, Joined):
         raise ProtocolError("unexpected_frame", f"{answer.type} in answer to {question.type}")
@@ -108,13 +116,26 @@ async def _put(url: str, path: str, question: Question, tls: ssl.SSLContext) -> 
             await socket.send(encode(question))
             answer: Answer = decode_answer(await socket.recv())
     except (OSError, WebSocketException) as exc:
-        raise UnansweredError(f"cannot get an answer of {where}: {_say(exc)}") from exc
+        kind = BusyError if isinstance(exc, _LET_GO) or _is_put_off(exc) else UnansweredError
+        raise kind(f"cannot get an answer of {where}: {_say(exc)}") from exc
+    if isinstance(answer, Refuse) and answer.code == "unavailable":
+        raise BusyError(f"cannot get an answer of {where}: {escape_controls(answer.reason)}")
     if isinstance(answer, Refuse):
         raise RefusedError(answer.code, answer.reason)
     return answer
 
 
+def _is_put_off(error: Exception) -> bool:
+    return (
+        isinstance(error, InvalidStatus) and error.response.status_code == http.HTTPStatus.SERVICE_UNAVAILABLE
+    )
+
+
 def _say(error: Exception) -> str:
+    if _is_put_off(error):
+        return "too many hosts ask at once, or this one asks too often (HTTP 503)"
+    if isinstance(error, _LET_GO):
+        return "it let go of the connection, as it does when too many hosts come at once"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, TimeoutError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.enrolment import RefusedError, ask, fetch_authorities
 from agent.identity import Expected, IdentityError, Membership, NotJoinedError, read_membership
 from agent.keys import describe_authority, find_authority, make_key, make_request
+from agent.patience import Patience
 from shared.enrolment import JOIN_PATH, Join
 from shared.errors import ReleasehandError
 from shared.files import place_file
@@ -42,8 +43,8 @@ class Outcome:
     fresh: bool
 
 
-async def join(state_dir: Path, wish: Wish) -> Outcome:
-    """Join; on disk on return.
+async def join(state_dir: Path, wish: Wish, patience: Patience) -> Outcome:
+    """Join; on disk on return. A controller that is busy is asked again.
 
     Safe to repeat after a crash or a lost answer: the key is on disk before it is used, and the same token
     and key get the same answer. Raises JoinError, IdentityError, UnansweredError, RefusedError,
@@ -51,7 +52,7 @@ async def join(state_dir: Path, wish: Wish) -> Outcome:
     folder = IdentityFolder(state_dir)
     if not wish.again and (before := await asyncio.to_thread(_find_membership, state_dir, folder, wish)):
         return Outcome(before, fresh=False)
-    shown = await asyncio.to_thread(fetch_authorities, wish.url)
+    shown = await patience.ask(lambda: asyncio.to_thread(fetch_authorities, wish.url))
     authority = find_authority(shown, wish.token)
     if not authority:
         raise JoinError(
@@ -63,10 +64,10 @@ async def join(state_dir: Path, wish: Wish) -> Outcome:
     key = await asyncio.to_thread(_keep_key, folder)
     question = Join(secret=wish.token.secret_text, csr=make_request(key), agent_id=wish.agent_id)
     try:
-        joined = await ask(wish.url, JOIN_PATH, question, authority_context(authority))
-    except RefusedError as exc:
-        if exc.code != "unavailable":
-            folder.pending_key_file.unlink(missing_ok=True)
+        tls = authority_context(authority)
+        joined = await patience.ask(lambda: ask(wish.url, JOIN_PATH, question, tls))
+    except RefusedError:
+        folder.pending_key_file.unlink(missing_ok=True)
         raise
     await asyncio.to_thread(
         folder.write,

@@ -10,8 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.config import HubUrl, read_config
 from agent.join import JoinError, Wish, join
+from agent.patience import Patience
 from agent.start import BAD_CONFIG, CANNOT_RUN, DEFAULT_CONFIG, DEFAULT_STATE_DIR, tell_problems
 from releasehand.model.fields import Name
+from shared.clock import SystemClock
 from shared.errors import ReleasehandError
 from shared.join_token import MAX_TOKEN_CHARS, parse_join_token
 from shared.settings import ConfigError
@@ -31,7 +33,8 @@ def run_join(
         )
         if asked_id and agent_id not in ("", asked_id):
             raise JoinError(f"cannot join as '{agent_id}': {config} says agent_id = '{asked_id}'")
-        outcome = asyncio.run(join(state_dir or configured_dir, wish))
+        patience = Patience(SystemClock(), _tell)
+        outcome = asyncio.run(join(state_dir or configured_dir, wish, patience))
     except ConfigError as exc:
         tell_problems(config, exc.problems)
         return BAD_CONFIG
@@ -65,6 +68,11 @@ def _read_token(token_file: Path) -> str:
     if str(token_file) == "-":
         return sys.stdin.read(MAX_TOKEN_CHARS * 2)
     return token_file.read_bytes()[: MAX_TOKEN_CHARS * 2].decode("ascii", "replace")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def _fail(text: str) -> int:

@@ -8,12 +8,14 @@ import pytest
 
 from agent.enrolment import UnansweredError
 from agent.join import Wish, join
+from agent.patience import Patience
 from controller.administration import open_desk
 from controller.config import ControllerConfig, load_config
 from controller.core.lists import Page
 from controller.invitation import make_invitations
 from controller.pki import open_authorities
 from releasehand.model import JoinTokenParams
+from shared.clock import SystemClock
 from shared.identity_folder import IdentityFolder
 from shared.join_token import JoinToken, parse_join_token
 from tests.fakes.processes import Daemon, free_ports
@@ -50,19 +52,19 @@ async def test_a_controller_killed_around_a_join_gives_the_same_answer_afterward
     arm, host = tmp_path / "arm", tmp_path / "host"
     argv = [sys.executable, str(PROGRAM), "--config", str(file), "--arm", str(arm)]
     controller = Daemon("controller", argv, folder=tmp_path, ready="controller started")
-    token = await invite(config)
+    token, patience = await invite(config), Patience(SystemClock(), print, limit_s=0)
     wish = Wish(f"wss://127.0.0.1:{config.hub.port}", token)
     try:
         controller.start()
         await controller.ready()
         arm.write_text(f"join:{point} 1")
         with pytest.raises(UnansweredError):
-            await join(host, wish)
+            await join(host, wish, patience)
         await controller.ended()
         key = IdentityFolder(host).pending_key_file.read_bytes()
         controller.start()
         await controller.ready()
-        outcome = await join(host, wish)
+        outcome = await join(host, wish, patience)
     finally:
         await controller.kill()
     assert (outcome.fresh, outcome.membership.agent_id) == (True, "web-1")

@@ -14,6 +14,7 @@ import pytest
 
 from agent.identity import Expected, read_membership
 from agent.join import Wish, join
+from agent.patience import Patience
 from agent.pulse import Pulse
 from agent.renewal import Renewals
 from agent.uplink import HostFacts, Uplink
@@ -191,7 +192,8 @@ async def test_the_link_of_a_revoked_agent_is_closed_within_five_seconds_and_it_
         await until(lambda: len(told.reasons) == 2)
         assert "if the host is to come back, let it join again (certificate_revoked)" in told.reasons[1]
         await until_told(lambda: presence(controller), lambda found: found is not Presence.ONLINE)
-        await join(state_dir, Wish(controller.hub, await invite(controller), again=True))
+        wish = Wish(controller.hub, await invite(controller), again=True)
+        await join(state_dir, wish, Patience(SystemClock(), print))
         await until_online(controller)
     assert await audited(controller, AuditAction.REVOKE_AGENT) == ["accepted"]
 
@@ -222,7 +224,8 @@ async def test_another_authority_takes_the_place_of_the_first_while_agents_stay(
             await until(lambda: folder.authority_file.read_bytes() == new.pem)
             await until_online(controller)
         fresh = tmp_path / "fresh"
-        await join(fresh, Wish(controller.hub, await invite(controller)))  # meanwhile hosts join as ever
+        wish = Wish(controller.hub, await invite(controller))
+        await join(fresh, wish, Patience(SystemClock(), print))  # meanwhile hosts join as ever
         assert IdentityFolder(fresh).authority_file.read_bytes() == new.pem
     last = finish_rotation(home / "pki", clock.now())
     async with running_controller(home, clock) as controller:

@@ -7,7 +7,7 @@ import http.client
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from cryptography import x509
@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 
 from agent.enrolment import RefusedError, UnansweredError, ask
 from agent.join import JoinError, Outcome, Wish, join
+from agent.patience import Patience
 from controller.administration import open_desk
 from controller.config import ControllerConfig, PkiSection
 from controller.core.audit import AuditFilter
@@ -35,6 +36,17 @@ from shared.identity_folder import IdentityFolder
 from shared.join_token import JoinToken, parse_join_token
 from tests.fakes.certificates import spare_authority, spare_hub
 from tests.fakes.controller import RunningController, running_controller
+
+AT_ONCE: Final = Patience(SystemClock(), print, limit_s=0)
+
+
+class HeldClock(SystemClock):
+    """Of a hub whose allowances refill when a test says so."""
+
+    held_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.held_s
 
 
 @pytest.fixture
@@ -79,7 +91,7 @@ def make_csr(name: str = "") -> str:
 
 
 async def join_as(controller: RunningController, name: str, token: JoinToken, **said: Any) -> Outcome:
-    return await join(controller.folder / name, Wish(controller.hub, token, **said))
+    return await join(controller.folder / name, Wish(controller.hub, token, **said), AT_ONCE)
 
 
 async def refusal(controller: RunningController, name: str, token: JoinToken, **said: Any) -> str:
@@ -213,7 +225,7 @@ async def test_the_secret_is_not_sent_to_a_controller_with_another_authority(
     token = await make_token(controller, host="web-1")
     async with impostor() as (url, heard):
         with pytest.raises(JoinError, match="was not sent") as refused:
-            await join(controller.folder / "web", Wish(url, token))
+            await join(controller.folder / "web", Wish(url, token), AT_ONCE)
     own = await asyncio.to_thread(open_authority, controller.folder / "pki", SystemClock().now())
     assert f"the token is for {own.key_hash}" in str(refused.value), "as `pki show` has it"
     assert [line.partition(" ")[0] for line in heard] == ["/ca.pem"]
@@ -229,7 +241,7 @@ async def test_the_secret_is_not_sent_to_who_shows_our_authority_without_having_
     ours = (controller.folder / "pki" / "ca.pem").read_text()
     async with impostor(ours) as (url, heard):
         with pytest.raises(UnansweredError, match="not trusted"):
-            await join(controller.folder / "web", Wish(url, token))
+            await join(controller.folder / "web", Wish(url, token), AT_ONCE)
     assert [line.partition(" ")[0] for line in heard] == ["/ca.pem"]
 
 
@@ -240,7 +252,7 @@ async def test_an_authority_that_is_slipped_in_beside_ours_is_not_trusted(
     both = (controller.folder / "pki" / "ca.pem").read_text() + spare_authority()[1].pem.decode()
     async with impostor(both) as (url, heard):
         with pytest.raises(UnansweredError, match="not trusted"):
-            await join(controller.folder / "web", Wish(url, token))
+            await join(controller.folder / "web", Wish(url, token), AT_ONCE)
     assert [line.partition(" ")[0] for line in heard] == ["/ca.pem"]
 
 
@@ -297,3 +309,26 @@ async def test_who_guesses_is_let_in_ever_more_slowly(controller: RunningControl
         answers.append(getattr(refused.value, "code", str(refused.value)))
     assert answers[:8] == ["unknown_token"] * 8
     assert "HTTP 503" in answers[-1]
+
+
+async def test_a_host_whose_address_has_asked_too_often_waits_and_joins_by_itself(tmp_path: Path) -> None:
+    clock, said = HeldClock(), list[str]()
+
+    def hear(line: str) -> None:
+        said.append(line)
+        clock.held_s += 60.0
+
+    async with running_controller(tmp_path, clock) as controller:
+        for _ in range(10):
+            with pytest.raises((UnansweredError, RefusedError)):
+                await ask(
+                    controller.hub,
+                    JOIN_PATH,
+                    Join(secret="A" * 22, csr=make_csr()),
+                    controller.strangers_tls(),
+                )
+        wish = Wish(controller.hub, await make_token(controller, host="web-1"))
+        outcome = await join(controller.folder / "web", wish, Patience(clock, hear, lambda: -1.0))
+    assert outcome.fresh
+    assert said
+    assert all("HTTP 503" in line and line.endswith("trying again in 0 s") for line in said)
