@@ -21,6 +21,6 @@ async def until_reason(client: Client, instance_id: str, reason: str, nudge: Cal
 
 
 async def until_ended(client: Client, deploy_id: str, status: Status) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await client.get_deployment_status(deploy_id)).status is not status:
             await SystemClock().sleep(0.05)
