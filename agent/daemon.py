@@ -15,7 +15,7 @@ from typing import Final
 from agent.assembly import make_instance
 from agent.capabilities import log_sandbox, with_sandbox
 from agent.config import AgentConfig
-from agent.core.link_state import LinkState
+from agent.core.link_state import LinkCondition, LinkState
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.identity import read_membership
@@ -61,6 +61,8 @@ async def run_agent(
     clock = clock or SystemClock()
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_state_dir(config.state_dir), _stop_signals() as stopped:
+        show = _shower(supervisor, LinkFile(link_dir or config.state_dir))
+        await show(LinkState(LinkCondition.CONNECTING, clock.now()))  # what stands there is of the one before
         news = asyncio.Event()
         journal = await Journal.open(config.state_dir / JOURNAL_NAME, report=news.set)
         policy = config.packages.policy()
@@ -97,7 +99,7 @@ async def run_agent(
                 clock=clock,
                 news=news,
                 jitter=jitter,
-                show=_shower(supervisor, LinkFile(link_dir or config.state_dir)),
+                show=show,
                 renewals=Renewals(config.state_dir, clock, jitter),
             )
             log.info(

@@ -16,10 +16,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent.command import app
+from agent.config import AgentConfig
 from agent.core.instant import Instant
 from agent.core.link_state import LinkCondition, LinkState
 from agent.core.record import begin
-from agent.journal import JOURNAL_NAME, Change
+from agent.daemon import run_agent
+from agent.journal import JOURNAL_NAME, Change, JournalError
 from agent.journal.glance import LAST_ATTEMPTS, glance_at
 from agent.link_file import FILE_NAME, LinkFile, link_dir, read_link
 from agent.standing import Standing
@@ -149,6 +151,17 @@ def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).unlink()
     (tmp_path / FILE_NAME).symlink_to("/dev/zero")
     assert read_link(1, tmp_path) is None
+
+
+async def test_an_agent_that_starts_is_not_what_the_one_before_it_was(tmp_path: Path) -> None:
+    """In a container each has the same number, and the first thing it does may be a long recovery."""
+    await LinkFile(tmp_path).write(ONLINE)
+    (tmp_path / JOURNAL_NAME).mkdir()  # so that it comes no further
+    with pytest.raises(JournalError):
+        await run_agent(AgentConfig(state_dir=tmp_path))
+    state = read_link(os.getpid(), tmp_path)
+    assert state is not None
+    assert state.condition is LinkCondition.CONNECTING
 
 
 async def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
