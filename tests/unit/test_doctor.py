@@ -53,7 +53,7 @@ def config_of(folder: Path, text: str = "") -> AgentConfig:
 def diagnose(config: AgentConfig, *, ahead: timedelta = timedelta()) -> dict[str, Finding]:
     """By check; the worst of several."""
     clock = FakeClock()
-    clock.advance((NOW + ahead - clock.now()).total_seconds())
+    clock.advance((SystemClock().now() + ahead - clock.now()).total_seconds())  # not NOW: it may be long ago
     found: dict[str, Finding] = {}
     for one in examine(config, clock):
         known = found.get(one.check)
