@@ -1,6 +1,7 @@
 """All instances of this agent: commands go to the right one, and what is true of each is read from its
 disk."""
 
+import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -40,7 +41,9 @@ class Executor:
             await runner.recover()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled; without an instance, wait until then."""
+        if not self._runners:  # a new host's agent is there all the same; its daemon takes an end for a fault
+            await asyncio.Event().wait()
         async with TaskGroup() as group:
             for runner in self._runners.values():
                 group.create_task(runner.run(), name=f"runner {runner.instance.id}")
