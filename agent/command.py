@@ -20,7 +20,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(package_app, name="package")
 app.add_typer(releases_app, name="releases")
 
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The agent's TOML file.")]
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", readable=False, help="The agent's TOML file.")]
 
 
 def _show_version(asked: bool) -> None:

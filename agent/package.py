@@ -40,7 +40,8 @@ LimitEntries = Annotated[
 
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The agent.toml whose rules and limits count.")
+    Path | None,
+    typer.Option("--config", "-c", readable=False, help="The agent.toml whose rules and limits count."),
 ]
 
 

@@ -27,7 +27,7 @@ releases_app = typer.Typer(no_args_is_help=True, help="Look at the releases kept
 FAILED: Final = 1
 WRONG_USE: Final = 2
 
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The agent's TOML file.")]
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", readable=False, help="The agent's TOML file.")]
 DEFAULT_CONFIG = Path("/etc/releasehand/agent.toml")
 Instance = Annotated[str, typer.Argument(help="The id of an instance.", metavar="INSTANCE")]
 AnyInstance = Annotated[

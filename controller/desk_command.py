@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from controller.administration import Desk
     from controller.config import ControllerConfig
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The TOML file; the environment overrides it.")]
+ConfigFile = Annotated[  # what cannot be read is told by who reads it, with what to do
+    Path, typer.Option("--config", readable=False, help="The TOML file; the environment overrides it.")
+]
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 

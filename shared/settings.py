@@ -147,9 +147,19 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as exc:
-        raise ConfigError([Problem(str(file), f"cannot be read: {exc.strerror or exc}")]) from exc
+        raise ConfigError([Problem(str(file), _say_unreadable(exc))]) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError([Problem(str(file), f"is not TOML: {exc}")]) from exc
+
+
+def _say_unreadable(exc: OSError) -> str:
+    match exc:
+        case FileNotFoundError():
+            return "there is no such file: write it, or name another with --config"
+        case PermissionError():
+            return "this account may not read it: run this as root, or let its group (chgrp, chmod 640)"
+        case _:
+            return f"cannot be read: {exc.strerror or exc}"
 
 
 def _parse(text: str) -> Any:

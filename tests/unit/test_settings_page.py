@@ -1,6 +1,9 @@
 """`config show` and `config schema`: what is in effect and why, and what an editor is told."""
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -180,3 +183,23 @@ def test_an_editor_tells_what_each_key_means(model: type[AgentConfig] | type[Con
         "InstanceSection.check",
         "a file.instance",
     }
+
+
+@pytest.mark.parametrize("daemon", ["agent", "controller"])
+def test_a_file_that_the_account_may_not_read_is_told_with_what_to_do(daemon: str, tmp_path: Path) -> None:
+    file = tmp_path / "daemon.toml"
+    file.touch(mode=0)
+    # Root reads everything, unless it lost its capabilities.
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    argv = [*drop, sys.executable, "-m", daemon, "config", "check", "--config", str(file)]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"{file}: this account may not read it: run this as root" in ran.stderr
+
+
+@pytest.mark.parametrize("daemon", ["agent", "controller"])
+def test_a_file_that_is_not_there_is_told_with_what_to_do(daemon: str, tmp_path: Path) -> None:
+    file = tmp_path / "none.toml"
+    result = CliRunner().invoke(APPS[daemon], ["config", "check", "--config", str(file)])
+    assert result.exit_code == 2
+    assert f"{file}: there is no such file: write it, or name another" in result.stderr
