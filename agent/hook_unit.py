@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.finish import finish
 from agent.hooks import HookNotRunError
-from agent.tool import MINIMAL_PATH, Output, Ran, run_tool
+from agent.tool import SYSTEMD_ENVIRONMENT, Output, Ran, run_tool
 from shared.clock import Clock
 from shared.logs import get_log
 
@@ -21,7 +21,6 @@ _LOOK_AGAIN_S: Final = 0.02
 _STOP_AGAIN_S: Final = 0.5
 _GUARD_S: Final = 30  # after the hook's own time: for the case that no agent is there to end it
 _EXITED: Final = "1"  # CLD_EXITED of waitid(2); else it was killed
-_ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 _PROPERTIES: Final = "LoadState,Result,ExecMainCode,ExecMainStatus"
 
 
@@ -61,7 +60,7 @@ class HookUnit:
         if "=" in command[0]:  # env(1) would take it for a variable
             raise HookNotRunError(f"the program's name {command[0]!r} has a '='")
         argv = [*self._systemd_run, *self._options(timeout_s), *_exactly(command, environment)]
-        tool = asyncio.create_task(run_tool(argv, environment=_ENVIRONMENT, output=output))
+        tool = asyncio.create_task(run_tool(argv, environment=SYSTEMD_ENVIRONMENT, output=output))
         try:
             await asyncio.wait([tool])
         except asyncio.CancelledError:
@@ -152,7 +151,7 @@ class HookUnit:
     async def _call(self, *arguments: str) -> Ran:
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await run_tool([*self._systemctl, *arguments], environment=_ENVIRONMENT)
+                return await run_tool([*self._systemctl, *arguments], environment=SYSTEMD_ENVIRONMENT)
         except TimeoutError as exc:
             raise HookNotRunError(f"systemd did not answer within {ANSWER_S:g} s") from exc
         except OSError as exc:

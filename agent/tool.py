@@ -8,12 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from agent.finish import finish
 from releasehand.shown import escape_controls
 
 MINIMAL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEMD_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
+    {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+)
+"""Of systemctl, systemd-run and journalctl: what they print is read by us, in English and without colours."""
+
 _OUTPUT_BYTES: Final = 4096
 _READ_BYTES: Final = 64 * 1024
 

@@ -8,7 +8,7 @@ from typing import Final
 from agent.core.unit_diagnosis import AGENT_UNITS, Allowance, Unit
 from agent.doctor.account import Account
 from agent.service.systemd import CHANGING_VERBS
-from agent.tool import MINIMAL_PATH
+from agent.tool import SYSTEMD_ENVIRONMENT
 
 RUNNING: Final = Path("/run/systemd/system")  # sd_booted(3)
 _PROPERTIES: Final = (
@@ -21,7 +21,6 @@ _FOLDERS: Final = {
     "CacheDirectory": "/var/cache",
     "LogsDirectory": "/var/log",
 }
-_ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 _TIMEOUT_S: Final = 10.0
 _ALLOWED, _REFUSED, _NEEDS_PASSWORD, _DISMISSED = 0, 1, 2, 3  # pkcheck(1)
 
@@ -36,7 +35,7 @@ def show_unit(name: str) -> Unit | None:
             check=False,
             capture_output=True,
             text=True,
-            env=_ENVIRONMENT,
+            env=SYSTEMD_ENVIRONMENT,
             timeout=_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -113,7 +112,7 @@ def _check(pid: int, unit: str, verb: str) -> tuple[int, str]:
         check=False,
         capture_output=True,
         text=True,
-        env=_ENVIRONMENT,
+        env=SYSTEMD_ENVIRONMENT,
         timeout=_TIMEOUT_S,
     )
     return done.returncode, (done.stderr or done.stdout).strip()

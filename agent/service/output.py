@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from agent.finish import finish
-from agent.tool import MINIMAL_PATH, Output, printable, run_tool
+from agent.tool import SYSTEMD_ENVIRONMENT, Output, printable, run_tool
 from shared.clock import Clock
 from shared.files import open_file
 
 OUTPUT_BYTES: Final = 64 * 1024
 READ_S: Final = 3.0
-_ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 
 
 class ServiceOutput(Protocol):
@@ -69,7 +68,7 @@ class JournalOutput:
         try:
             async with asyncio.timeout(self._read_s):
                 if flush and os.geteuid() == 0:  # others may not ask for it
-                    await run_tool([*self._journalctl, "--quiet", "--sync"], environment=_ENVIRONMENT)
+                    await run_tool([*self._journalctl, "--quiet", "--sync"], environment=SYSTEMD_ENVIRONMENT)
                 ran = await run_tool(
                     [
                         *self._journalctl,
@@ -77,7 +76,7 @@ class JournalOutput:
                         f"--since=@{mark}",
                         f"--unit={self._unit}",
                     ],
-                    environment=_ENVIRONMENT,
+                    environment=SYSTEMD_ENVIRONMENT,
                     output=output,
                 )
         except TimeoutError:

@@ -5,11 +5,10 @@ from typing import Final
 
 from agent.errors import ActivationError, NotAllowedError
 from agent.observation import Observation, ProcessMark
-from agent.tool import MINIMAL_PATH, Ran, run_tool
+from agent.tool import SYSTEMD_ENVIRONMENT, Ran, run_tool
 from releasehand.model.status import ServiceState
 
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,InvocationID,MainPID,NRestarts,Result"
-_ENVIRONMENT: Final = {"PATH": MINIMAL_PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 CHANGING_VERBS: Final = ("restart", "stop", "reset-failed")
 """What is asked of systemd beside looking; where the agent is not root, polkit has to allow these."""
 _REFUSALS: Final = ("Interactive authentication required", "Access denied")  # polkit says no, or is missing
@@ -89,7 +88,7 @@ class SystemdService:
 
     async def _run(self, *arguments: str) -> Ran:
         try:
-            return await run_tool([*self._systemctl, *arguments], environment=_ENVIRONMENT)
+            return await run_tool([*self._systemctl, *arguments], environment=SYSTEMD_ENVIRONMENT)
         except OSError as exc:
             raise ActivationError(
                 f"use {self._unit}", f"{self._systemctl[0]} does not start: {exc.strerror}"
