@@ -16,9 +16,9 @@ from agent.config import (
     SystemdDriver,
     TcpCheck,
 )
-from agent.hook_child import HookChild
-from agent.hook_unit import HookUnit, are_units_at_hand
 from agent.hooks import HookPlace
+from agent.hooks.child import HookChild
+from agent.hooks.unit import HookUnit, are_units_at_hand
 from agent.instance import Instance
 from agent.journal import Journal
 from agent.service import (

@@ -8,8 +8,8 @@ from typing import Final
 from agent.check import HealthCheck
 from agent.config import InstanceSection
 from agent.finish import finish
-from agent.hook_child import HookChild
 from agent.hooks import HookPlace
+from agent.hooks.child import HookChild
 from agent.journal import Change, Journal, ReleaseMark
 from agent.observation import Observation
 from agent.service import NoOutput, ServiceManager, ServiceOutput

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-from agent.command import app as agent
+from agent.cli.app import app as agent
 from controller.__main__ import app as controller
 from releasehand.cli.__main__ import app as caller
 

@@ -14,7 +14,7 @@ from typing import Final
 from agent.errors import ActivationError
 from agent.finish import finish
 from agent.observation import Observation, ProcessMark
-from agent.service.process import Process, boot_id, identify
+from agent.process import Process, boot_id, identify
 from agent.service.record import TOKEN_VARIABLE, ServiceRecord, read_record, remove_record, write_record
 from agent.tool import MINIMAL_PATH, run_tool
 from releasehand.model.status import ServiceState

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.service.process import Process, boot_id, find_marked, leads_session
+from agent.process import Process, boot_id, find_marked, leads_session
 from shared.files import replace_file, sync_directory
 
 TOKEN_VARIABLE = "RELEASEHAND_START"  # noqa: S105 — the name of a variable, not a secret

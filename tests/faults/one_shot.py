@@ -29,9 +29,9 @@ from agent.daemon import PACKAGES_NAME
 from agent.download import Downloader
 from agent.executor import Executor
 from agent.journal import JOURNAL_NAME, Journal, JournalError
+from agent.process import boot_id, find_marked
 from agent.runner import Tools
 from agent.service import ServiceManager
-from agent.service.process import boot_id, find_marked
 from agent.service.record import read_record
 from agent.state_dir import hold_state_dir
 from agent.switch import InstallRoot

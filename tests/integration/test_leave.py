@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.command import app
+from agent.cli.app import app
 from agent.config import AgentConfig, CommandDriver, InstanceSection
 from agent.daemon import run_agent
 from agent.enrolment import RefusedError, ask_to_leave

@@ -6,14 +6,14 @@ from typing import Any
 
 import typer
 
-from agent.command import app
+from agent.cli.app import app
+from agent.cli.standing import InstanceStanding, LinkStanding, ReleaseStanding, Standing, TaskStanding
 from agent.core.finding import Finding, Level
-from agent.standing import InstanceStanding, LinkStanding, ReleaseStanding, Standing, TaskStanding
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = "\n" + (ROOT / "docs" / "reference" / "agent-commands.md").read_text(encoding="utf-8")
 SOURCES = ("core/diagnosis.py", "core/root_diagnosis.py", "core/unit_diagnosis.py", "doctor/examination.py")
-MORE_SOURCES = ("core/hook_diagnosis.py", "doctor/reach.py", "doctor_command.py")
+MORE_SOURCES = ("core/hook_diagnosis.py", "doctor/reach.py", "cli/doctor.py")
 CHECK = re.compile(
     r'"(config|python|clock|trust|hooks|(?:agent|identity|reach|disk|root|unit|driver)(?:\.[a-z_]+)?)"'
 )

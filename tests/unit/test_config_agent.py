@@ -7,7 +7,7 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
-from agent.command import app
+from agent.cli.app import app
 from agent.config import AgentConfig, CommandDriver, HttpCheck, SystemdDriver, load_config
 from agent.identity import Expected
 from shared.settings import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.command import app
+from agent.cli.app import app
 from agent.config import AgentConfig, find_trust_problems, load_config
 from agent.trust import REVOKED_DIR, TRUSTED_DIR
 from agent.verify import Verification, VerificationPolicy

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from agent.command import app
+from agent.cli.app import app
 from agent.config import AgentConfig, read_config
 from agent.core.finding import Finding, Level
 from agent.core.link_state import LinkCondition, LinkState

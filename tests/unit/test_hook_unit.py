@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.hook_unit import HookUnit, are_units_at_hand
 from agent.hooks import HookNotRunError
+from agent.hooks.unit import HookUnit, are_units_at_hand
 from agent.tool import Output
 from shared.clock import SystemClock
 from tests.fakes.waiting import until

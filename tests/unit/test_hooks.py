@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import HookFailedError
-from agent.hook_child import HookChild
 from agent.hooks import OUTPUT_BYTES, Account, Action, Hook, Occasion, run_hooks
-from agent.service.process import identify
+from agent.hooks.child import HookChild
+from agent.process import identify
 from agent.tool import MINIMAL_PATH
 from releasehand.model.codes import FailureCode
 from releasehand.model.status import Phase, ServiceState, TaskResult
@@ -121,8 +121,8 @@ async def test_only_the_end_of_much_output_is_kept_and_no_control_character() ->
 KILLED_IN_A_HOOK = """
 import asyncio, sys
 from pathlib import Path
-from agent.hook_child import HookChild
-from agent.service.process import identify
+from agent.hooks.child import HookChild
+from agent.process import identify
 from agent.tool import Output
 child = HookChild(Path(sys.argv[1]) / "hook.json")
 hook = ("/bin/sh", "-c", sys.argv[2])

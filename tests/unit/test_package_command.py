@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.command import app
+from agent.cli.app import app
 from tests.fakes.archives import file, symlink, tgz
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.command import app
-from agent.polkit import RULES_FILE, write_rules
+from agent.cli.app import app
+from agent.cli.polkit import RULES_FILE, write_rules
 from agent.service.systemd import CHANGING_VERBS
 
 INSTANCE = """

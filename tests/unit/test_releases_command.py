@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.command import app
+from agent.cli.app import app
 from agent.journal import JournalError, open_shelf
 from releasehand.model.status import Phase
 from tests.fakes.host import INSTANCE, Host, deploy, digest_of, package_of, rollback, url_of

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ActivationError
+from agent.process import Process, boot_id, identify
 from agent.service import CommandService, ServiceManager, ServiceState
-from agent.service.process import Process, boot_id, identify
 from agent.service.record import ServiceRecord, read_record, write_record
 from tests.fakes.waiting import until, until_told
 

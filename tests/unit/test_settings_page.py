@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-import agent.command
+import agent.cli.app
 import controller.__main__
 from agent.config import AgentConfig
 from controller.config import ControllerConfig
@@ -20,7 +20,7 @@ from shared.settings import read_written
 from shared.settings_page import MASK, write_page
 from shared.settings_schema import make_schema
 
-APPS = {"agent": agent.command.app, "controller": controller.__main__.app}
+APPS = {"agent": agent.cli.app.app, "controller": controller.__main__.app}
 AGENT = r"""
 state_dir = "/var/lib/other"
 metadata = { rack = "a\u001b[2J7", "a.key" = "say \"hi\"\n" }

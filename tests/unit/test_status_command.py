@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from agent.command import app
+from agent.cli.app import app
+from agent.cli.standing import Standing
+from agent.cli.status import parse_span
 from agent.config import AgentConfig
 from agent.core.instant import Instant
 from agent.core.link_state import LinkCondition, LinkState
@@ -24,9 +26,7 @@ from agent.daemon import run_agent
 from agent.journal import JOURNAL_NAME, Change, JournalError
 from agent.journal.glance import LAST_ATTEMPTS, glance_at
 from agent.link_file import FILE_NAME, LinkFile, link_dir, read_link
-from agent.standing import Standing
 from agent.state_dir import LOCK_NAME, StateDirBusyError, find_holder, hold_state_dir
-from agent.status_command import parse_span
 from tests.fakes.certificates import give_identity
 from tests.fakes.host import INSTANCE, Host, deploy
 from tests.fakes.users import ORDINARY, become, find_python, open_folder

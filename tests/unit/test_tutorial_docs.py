@@ -9,7 +9,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-import agent.command
+import agent.cli.app
 import controller.__main__
 import releasehand.cli.__main__
 from controller.trial import describe
@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS: dict[str, Typer] = {
     "releasehand": releasehand.cli.__main__.app,
     "releasehand-controller": controller.__main__.app,
-    "releasehand-agent": agent.command.app,
+    "releasehand-agent": agent.cli.app.app,
 }
 
 

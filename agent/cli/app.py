@@ -6,8 +6,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent.package import package_app
-from agent.releases import releases_app
+from agent.cli.package import package_app
+from agent.cli.releases import releases_app
 from agent.start import BAD_CONFIG, DEFAULT_CONFIG, run_daemon, tell_problems
 
 # Imports that cost time stand inside the commands: --help and completion need none of them.
@@ -62,7 +62,7 @@ def join(
     """Make this host an agent of a controller: it gets a certificate for a key that never leaves it.
 
     The controller must be the one that the token names, or the token is not sent. Safe to repeat."""
-    from agent.join_command import run_join
+    from agent.cli.join import run_join
 
     raise typer.Exit(run_join(url, token_file, config, agent_id, state_dir, again=again))
 
@@ -81,7 +81,7 @@ def leave(
 
     The agent must be stopped. Deployed software and the journal stay; joining again needs a new join token.
     When the controller is away nothing is changed. Safe to repeat."""
-    from agent.leave_command import run_leave
+    from agent.cli.leave import run_leave
 
     raise typer.Exit(run_leave(config, state_dir, offline=offline))
 
@@ -100,7 +100,7 @@ def status(
     """Show what is deployed here, the last tasks and how the link to the controller is.
 
     Read from this host alone: it works while the controller is away and while the agent is stopped."""
-    from agent.status_command import parse_span, run_status
+    from agent.cli.status import parse_span, run_status
 
     try:
         wait_s = parse_span(wait) if wait else None
@@ -117,7 +117,7 @@ def doctor(
     """Examine this host: configuration, identity, the way to the controller, clock, disks, roots and units.
 
     Nothing is changed. Each finding says how to mend it. Exit code 1: there is a problem. Run it as root."""
-    from agent.doctor_command import run_doctor
+    from agent.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(config, as_json=as_json))
 
@@ -148,8 +148,8 @@ def polkit(config: ConfigFile = DEFAULT_CONFIG) -> None:
     It belongs into /etc/polkit-1/rules.d/50-releasehand-agent.rules. Exit code 2: the file is not usable."""
     import os
 
+    from agent.cli.polkit import find_units, write_rules
     from agent.config import read_config
-    from agent.polkit import find_units, write_rules
     from shared.settings import ConfigError
 
     try:

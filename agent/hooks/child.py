@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.finish import finish
 from agent.hooks import HookNotRunError
-from agent.service.process import Process, boot_id, find_session, identify
+from agent.process import Process, boot_id, find_session, identify
 from agent.tool import Output, run_tool
 from shared.files import replace_file
 from shared.logs import get_log

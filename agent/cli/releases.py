@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.journal import ReleaseRow
     from agent.switch import InstallRoot, KeptRelease
 
-# Imports that cost time stand inside the commands, as in agent.command.
+# Imports that cost time stand inside the commands, as in agent.cli.app.
 
 releases_app = typer.Typer(no_args_is_help=True, help="Look at the releases kept here, pin and remove them.")
 

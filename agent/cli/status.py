@@ -1,4 +1,4 @@
-"""`releasehand-agent status`: what people see of agent.standing, and how long they wait for the link."""
+"""`releasehand-agent status`: what people see of agent.cli.standing, and how long they wait for the link."""
 
 import asyncio
 import os
@@ -12,9 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.config import AgentConfig, read_config
-from agent.core.link_state import LinkCondition
-from agent.standing import (
+from agent.cli.standing import (
     InstanceStanding,
     LinkStanding,
     Standing,
@@ -23,6 +21,8 @@ from agent.standing import (
     read_link_standing,
     read_standing,
 )
+from agent.config import AgentConfig, read_config
+from agent.core.link_state import LinkCondition
 from agent.start import BAD_CONFIG, CANNOT_RUN, tell_problems
 from releasehand.cli.terminal import counted, duration, open_console, print_json, say
 from releasehand.model.status import Phase, ServiceState

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.unpack import Limits, UnpackResult
     from agent.verify import FetchSidecar, Request
 
-# Imports that cost time stand inside the commands, as in agent.command.
+# Imports that cost time stand inside the commands, as in agent.cli.app.
 
 package_app = typer.Typer(no_args_is_help=True, help="Try a package as the agent would install it.")
 

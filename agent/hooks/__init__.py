@@ -65,7 +65,7 @@ class HookNotRunError(Exception):
 
 
 class HookPlace(Protocol):
-    """Where the hooks of one instance run, one at a time: agent.hook_unit, or agent.hook_child."""
+    """Where the hooks of one instance run, one at a time: agent.hooks.unit, or agent.hooks.child."""
 
     async def run(
         self, command: Sequence[str], *, environment: Mapping[str, str], timeout_s: float, output: Output

@@ -171,7 +171,7 @@ def _read_agent_id(config: AgentConfig, problems: list[str]) -> str:
 
 def read_own_name(pem: str) -> str:
     """The agent whose certificate this is. Raises ValueError."""
-    from ssl import PEM_cert_to_DER_cert  # noqa: PLC0415 - large
+    from ssl import PEM_cert_to_DER_cert
 
     return read_own(PEM_cert_to_DER_cert(find_pem(pem))).agent_id
 

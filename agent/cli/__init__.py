@@ -1,0 +1,1 @@
+"""`releasehand-agent`: what people type on a host."""
