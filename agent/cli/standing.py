@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +16,7 @@ from agent.config import AgentConfig
 from agent.core.certificate import BadCertificateError, find_pem, read_own
 from agent.core.record import AttemptRecord
 from agent.daemon import agent_version
+from agent.doctor.account import account_of
 from agent.instance_config import InstanceSection
 from agent.journal import JOURNAL_NAME, JournalError
 from agent.journal.glance import Glance, glance_at
@@ -150,11 +152,20 @@ async def read_standing(config: AgentConfig) -> Standing:
 
 
 def _unreadable(config: AgentConfig, error: OSError) -> StandingUnreadableError:
-    account = "root" if os.geteuid() else "this account"
+    who = _who_may_look(config.state_dir) if isinstance(error, PermissionError) else ""
     why = f"{error.filename or config.state_dir}: {error.strerror}"
-    return StandingUnreadableError(
-        f"cannot look at this host's agent: {why}; use {account}, or the account that the agent runs as"
-    )
+    return StandingUnreadableError(f"cannot look at this host's agent: {why}{who and f'; use {who}'}")
+
+
+def _who_may_look(state_dir: Path) -> str:
+    """Only root, where the agent runs as root or as this very account, which may not."""
+    try:
+        found = state_dir.stat()
+    except OSError:  # it lies in a closed folder, and does not tell whose it is
+        return "root"
+    if found.st_uid in {0, os.geteuid()}:
+        return "root"
+    return f"root, or {account_of(found.st_uid, found.st_gid).name}, whom the agent runs as"
 
 
 def _read_agent_id(config: AgentConfig, problems: list[str]) -> str:

@@ -321,17 +321,23 @@ def test_a_root_that_is_closed_to_this_account_is_a_problem_of_that_instance() -
 
 
 @pytest.mark.slow
-def test_an_account_that_may_not_look_is_told_who_may() -> None:
+@pytest.mark.parametrize(
+    ("owner", "who"),
+    [(0, "root"), (ORDINARY, "root"), (ORDINARY + 1, f"root, or {ORDINARY + 1}, whom the agent runs as")],
+)
+def test_an_account_that_may_not_look_is_told_who_may(owner: int, who: str) -> None:
+    """Its own folder may hold what root made there and did not give away."""
     python = find_python(ORDINARY)
     with open_folder() as folder:
         config, state = write_config(folder), folder / "state"
         state.mkdir(mode=0o700)
         config.write_text(config.read_text().replace(f'"{folder}"', f'"{state}"'))
         with hold_state_dir(state):
+            os.chown(state, owner, owner)
             environment = {"PYTHONPATH": os.pathsep.join(["", *sys.path]), "PATH": os.environ["PATH"]}
             command = [*become(ORDINARY), python, "-m", "agent", "status", "--config", str(config)]
             done = subprocess.run(
                 command, check=False, capture_output=True, text=True, env=environment, cwd=Path.cwd()
             )
     assert done.returncode == 1, done
-    assert "Permission denied; use root, or the account that the agent runs as" in done.stderr
+    assert done.stderr.endswith(f": Permission denied; use {who}\n"), done
