@@ -114,7 +114,7 @@ def read_written(*, file: Path | None, environment: Mapping[str, str], prefix: s
     written = Written(file, _read_toml(file) if file is not None else {})
     if directory := environment.get(CREDENTIALS_VARIABLE):
         _lay_credentials(written, Path(directory))
-    for variable in sorted(environment):
+    for variable in sorted(environment, key=lambda name: _rank(name.lower().split("__"))):
         if variable.upper().startswith(f"{prefix}_") and not variable.upper().startswith(f"{prefix}__"):
             what = f"names no key: write {prefix}__KEY, with two underscores"
             written.problems.append(Problem(variable, what))
@@ -126,12 +126,12 @@ def read_written(*, file: Path | None, environment: Mapping[str, str], prefix: s
 
 def _lay_credentials(written: Written, directory: Path) -> None:
     try:
-        files = sorted(file for file in directory.iterdir() if file.name.startswith(CREDENTIAL_PREFIX))
+        found = [file for file in directory.iterdir() if file.name.startswith(CREDENTIAL_PREFIX)]
     except OSError as exc:
         what = f"{directory} cannot be read: {exc.strerror or exc}"
         written.problems.append(Problem(CREDENTIALS_VARIABLE, what))
         return
-    for file in files:
+    for file in sorted(found, key=lambda file: _rank(file.name.split("."))):
         origin = f"credential {file.name}"
         try:
             text = file.read_text(encoding="utf-8").strip()
@@ -160,6 +160,17 @@ def _say_unreadable(exc: OSError) -> str:
             return "this account may not read it: run this as root, or let its group (chgrp, chmod 640)"
         case _:
             return f"cannot be read: {exc.strerror or exc}"
+
+
+def _rank(path: Sequence[str]) -> list[tuple[int, str]]:
+    """What sorts a table before what is in it, and 2 before 10: a list grows by one element at a time.
+
+    Digits are compared as they stand: int() refuses very many."""
+    numbers = (part.lstrip("0") if part.isdecimal() else None for part in path)
+    return [
+        (0, part) if digits is None else (len(digits), digits)
+        for part, digits in zip(path, numbers, strict=True)
+    ]
 
 
 def _parse(text: str) -> Any:

@@ -135,3 +135,24 @@ def test_each_value_is_known_by_where_it_was_written(tmp_path: Path) -> None:
         ("state_dir",): "",
     }
     assert {path: written.origin_of(path) for path in expected} == expected
+
+
+NAMES = [f"hub-{number}.example" for number in range(12)]
+
+
+def test_a_list_of_more_than_ten_is_made_by_variables(tmp_path: Path) -> None:
+    names = {f"RELEASEHAND_CONTROLLER__HUB__NAMES__{number}": name for number, name in enumerate(NAMES)}
+    config = load_controller(tmp_path, names | {"RELEASEHAND_CONTROLLER__HUB__NAMES": "[]"})
+    assert list(config.hub.names) == NAMES
+
+
+def test_a_list_of_more_than_ten_is_made_by_credentials(tmp_path: Path) -> None:
+    names = {f"config__hub__names__{number}": name for number, name in enumerate(NAMES)}
+    config = load_controller(tmp_path, give(tmp_path, config__hub__names="[]", **names))
+    assert list(config.hub.names) == NAMES
+
+
+def test_an_element_of_a_list_whose_number_is_endless_is_told(tmp_path: Path) -> None:
+    endless = "RELEASEHAND_CONTROLLER__HUB__NAMES__" + "9" * 5000
+    found = problems(tmp_path, {"RELEASEHAND_CONTROLLER__HUB__NAMES": "[]", endless: "a"})
+    assert list(found) == [endless]
