@@ -35,12 +35,14 @@ app.add_typer(agent_app, name="agent")
 
 @app.command()
 def serve(config: ConfigFile) -> None:
-    """Run the controller until SIGTERM."""
+    """Run the controller until SIGTERM.
+
+    Exit code 2: it cannot use the configuration or the database, and another start would not help."""
     import asyncio
 
     from controller.app import serve_until_told
     from controller.config import load_config
-    from controller.core.refusals import StoreUnavailableError
+    from controller.core.refusals import NewerSchemaError, StoreUnavailableError
     from controller.pki import AuthorityError
     from shared.logs import configure_logs
     from shared.sealing import KeyFileError
@@ -52,6 +54,8 @@ def serve(config: ConfigFile) -> None:
         asyncio.run(serve_until_told(settings))
     except ConfigError as exc:
         fail(str(exc), 2, keep="\n")
+    except NewerSchemaError as exc:
+        fail(f"cannot start: {exc}", 2)
     except (StoreUnavailableError, AuthorityError, KeyFileError, OSError) as exc:
         fail(f"cannot start: {exc}", 1)
 

@@ -118,3 +118,15 @@ def _several(noun: str, names: tuple[str, ...]) -> str:
 class StoreUnavailableError(ReleasehandError):
     """The database did not answer in time. Nothing is known to have changed; the same call may be made
     again."""
+
+
+class NewerSchemaError(StoreUnavailableError):
+    """The database is one of a newer release: trying again is of no use, a person must choose. Nothing was
+    changed."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        super().__init__(
+            f"cannot use this database: it has schema {schema} of a newer release; install that release, or "
+            "put the copy from before the upgrade in its place (docs/how-to/upgrade.md, Go back)"
+        )

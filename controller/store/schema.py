@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from controller.core.refusals import StoreUnavailableError
+from controller.core.refusals import NewerSchemaError
 
 from .engine import Database
 
@@ -25,8 +25,8 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 
 async def migrate(database: Database) -> None:
-    """Upgrade in one transaction. Raises StoreUnavailableError for a database that a newer release has
-    changed."""
+    """Upgrade in one transaction. Raises NewerSchemaError for a database that a newer release has changed,
+    StoreUnavailableError."""
     async with database.write() as conn:
         await conn.run_sync(_upgrade)
 
@@ -37,9 +37,7 @@ def _upgrade(connection: Connection) -> None:
     if frozenset(found) == heads:
         return
     if strange := [revision for revision in found if revision not in known]:
-        raise StoreUnavailableError(
-            f"cannot use this database: it has schema {strange[0]} of a newer release; install that release"
-        )
+        raise NewerSchemaError(strange[0])
     command.upgrade(alembic_config(connection), "head")
 
 
