@@ -257,9 +257,10 @@ class Ledger:
             yield conn
 
     async def rows(self, what: Table | Select[Any]) -> list[dict[str, Any]]:
-        """Rows as they stand, read over a connection of their own."""
+        """Rows as they stand, read over a connection of their own; those of a table by its primary key, for
+        PostgreSQL puts new rows where old ones were removed."""
         async with self.beside.read() as conn:
-            statement = select(what) if isinstance(what, Table) else what
+            statement = select(what).order_by(*what.primary_key) if isinstance(what, Table) else what
             return [dict(row) for row in (await conn.execute(statement)).mappings()]
 
 
