@@ -54,6 +54,8 @@ MAX_DOWNLOADS_OF_ADDRESS: Final = 100
 KEEP_ALIVE_S: Final = 15.0
 """A stream without news says so this often: proxies cut what is silent for a minute."""
 SLOW_READER_S: Final = 10.0
+DOWNLOAD_S: Final = 900.0
+"""A package of 28 MB is there by then at 32 kB/s."""
 BODY_DEADLINE_S: Final = 30.0
 """A body that is not there so long after its head is not waited for."""
 
@@ -167,6 +169,7 @@ class ApiDeps:
     )
     keep_alive_s: float = KEEP_ALIVE_S
     slow_reader_s: float = SLOW_READER_S
+    download_s: float = DOWNLOAD_S
     history_kept: timedelta | None = None  # None: for ever
     rates: RateLimits = DEFAULT_LIMITS
     failure_rates: RateLimits = FAILURE_LIMITS

@@ -19,7 +19,8 @@ SCRIPT_PATH: Final = "/install.sh"
 PACKAGE_PATH: Final = "/install/{file}"
 PACKAGE_TYPE: Final = "application/vnd.debian.binary-package"
 CHUNK_BYTES: Final = 128 * 1024
-"""A host that does not take so much within `slow_reader_s` is cut off: it holds a place of another."""
+"""A host that does not take so much within `slow_reader_s`, or the whole within `download_s`, is cut off: it
+holds a place of another."""
 
 log = get_log(__name__)
 
@@ -41,7 +42,7 @@ def make_install_handlers(deps: ApiDeps, rates: Rates) -> dict[str, AioHandler]:
                 raise not_found(request)
             content, size_bytes = found
             try:
-                return await _send(request, content, size_bytes, deps.slow_reader_s)
+                return await _send(request, content, size_bytes, deps.slow_reader_s, deps.download_s)
             finally:
                 content.close()
 
@@ -49,27 +50,31 @@ def make_install_handlers(deps: ApiDeps, rates: Rates) -> dict[str, AioHandler]:
 
 
 async def _send(
-    request: web.Request, content: BufferedReader, size_bytes: int, limit_s: float
+    request: web.Request, content: BufferedReader, size_bytes: int, chunk_s: float, whole_s: float
 ) -> web.StreamResponse:
-    """An answer that has begun and cannot go on is cut off: the host sees that it is not whole."""
+    """An answer that has begun and cannot go on is cut off: the host sees that it is not whole.
+
+    A chunk may take `chunk_s`, all of them `whole_s`."""
     response = web.StreamResponse(headers=standard_headers(request))
     response.content_type, response.content_length = PACKAGE_TYPE, size_bytes
     await response.prepare(request)
     if request.method == "HEAD":
         return response
-    left = size_bytes
+    left, whole = size_bytes, asyncio.timeout(whole_s)
     try:
-        while left:
-            chunk = await asyncio.to_thread(content.read, min(CHUNK_BYTES, left))
-            if not chunk:
-                raise EOFError("it became shorter")
-            async with asyncio.timeout(limit_s):
-                await response.write(chunk)
-            left -= len(chunk)
+        async with whole:
+            while left:
+                chunk = await asyncio.to_thread(content.read, min(CHUNK_BYTES, left))
+                if not chunk:
+                    raise EOFError("it became shorter")
+                async with asyncio.timeout(chunk_s):
+                    await response.write(chunk)
+                left -= len(chunk)
     except ConnectionError:
         pass  # the host went away
     except (OSError, EOFError) as exc:  # TimeoutError is one
-        reason = "it takes nothing" if isinstance(exc, TimeoutError) else str(exc)
+        too_slow = f"it takes more than {whole_s:g} s" if whole.expired() else "it takes nothing"
+        reason = too_slow if isinstance(exc, TimeoutError) else str(exc)
         log.warning("package was not sent to its end", path=request.path, left_bytes=left, reason=reason)
         if request.transport is not None:
             request.transport.abort()

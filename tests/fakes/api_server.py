@@ -67,6 +67,7 @@ class ApiServer:
     downloads: Places = field(default_factory=lambda: Places(3, 2, what="downloads", instead="come back"))
     keep_alive_s: float = 30.0
     slow_reader_s: float = 30.0
+    download_s: float = 30.0
     history_kept: timedelta | None = None
     rates: RateLimits = field(default_factory=RateLimits)
     body_deadline_s: float = 30.0
@@ -109,6 +110,7 @@ class ApiServer:
             downloads=self.downloads,
             keep_alive_s=self.keep_alive_s,
             slow_reader_s=self.slow_reader_s,
+            download_s=self.download_s,
             history_kept=self.history_kept,
             rates=self.rates,
             body_deadline_s=self.body_deadline_s,
