@@ -295,6 +295,10 @@ read_token() {
     fi
     [ -n "$token" ] || fail 'there is no join token' \
         'make one (releasehand-controller join-token create), and give it with --token-file or in RELEASEHAND_JOIN_TOKEN'
+    case $token in
+        rhj1.*.*) ;;
+        *) fail 'what was given is no join token: those begin with rhj1.' 'copy the whole of one line, from rhj1. on' ;;
+    esac
 }
 
 join() {

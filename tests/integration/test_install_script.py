@@ -22,6 +22,7 @@ from controller.config import ApiSection, ControllerConfig, HubSection, InstallS
 from shared.clock import SystemClock
 from tests.fakes.processes import free_ports
 
+TOKEN: Final = "rhj1.of-the.wrong-size"  # looks like one, which is all that the script looks at
 PROGRAMS: Final = ("unshare", "curl", "dpkg", "systemctl")
 HOST: Final = """\
 [ ! -d /etc/releasehand ] || mount -t tmpfs none /etc/releasehand
@@ -144,7 +145,7 @@ async def test_another_package_than_the_one_that_was_named_is_refused(
         pytest.skip(f"there is no {shell[0]} here")
     script = await site.fetch()
     site.package.write_bytes(b"what somebody put in its place")
-    code, said = await site.run(script, *site.trusted, shell=shell, token="t")
+    code, said = await site.run(script, *site.trusted, shell=shell, token=TOKEN)
     assert code == 1
     assert "step fetch: " in said
     assert "is not what the controller named: sha256 is " in said
@@ -165,7 +166,7 @@ exit 22""",
     script = await site.fetch()
     site.package.unlink()
     path = f"{site.folder}/busy:{os.environ['PATH']}"
-    code, said = await site.run(script, *site.trusted, token="t", environment={"PATH": path})
+    code, said = await site.run(script, *site.trusted, token=TOKEN, environment={"PATH": path})
     assert (code, "did not come: curl: (22)" in said) == (1, True)
     assert count.read_text().split("\n") == ["asked", "slept 2", "asked", "slept 4", "asked", "asked", ""]
 
@@ -173,12 +174,12 @@ exit 22""",
 async def test_a_package_that_is_gone_is_told(site: Site) -> None:
     script = await site.fetch()
     site.package.unlink()
-    code, said = await site.run(script, *site.trusted, token="t")
+    code, said = await site.run(script, *site.trusted, token=TOKEN)
     assert (code, "did not come" in said, "404" in said) == (1, True, True)
 
 
 async def test_an_api_that_the_host_does_not_trust_is_not_asked(site: Site) -> None:
-    code, said = await site.run(await site.fetch(), token="t")
+    code, said = await site.run(await site.fetch(), token=TOKEN)
     assert code == 1
     assert "step reach: " in said
     assert "certificate" in said
@@ -186,7 +187,7 @@ async def test_an_api_that_the_host_does_not_trust_is_not_asked(site: Site) -> N
 
 async def test_a_hub_that_cannot_be_reached_is_told(site: Site) -> None:
     script = (await site.fetch()).replace(site.hub, "wss://localhost:1")
-    code, said = await site.run(script, *site.trusted, token="t")
+    code, said = await site.run(script, *site.trusted, token=TOKEN)
     assert code == 1
     assert "step reach: wss://localhost:1 cannot be reached: " in said
 
@@ -225,6 +226,9 @@ async def test_a_host_that_has_not_joined_needs_a_token(site: Site) -> None:
     assert (code, "step token: there is no join token" in said) == (1, True)
     code, said = await site.run(script, *site.trusted, "--token-file", "/nowhere/token")
     assert (code, "/nowhere/token cannot be read" in said) == (1, True)
+    code, said = await site.run(script, *site.trusted, token="rht_of-the-api")
+    assert (code, "what was given is no join token" in said) == (1, True)
+    assert "fetch" not in said
 
 
 async def test_a_host_of_another_controller_is_left_as_it_is(site: Site, tmp_path: Path) -> None:
@@ -235,7 +239,7 @@ async def test_a_host_of_another_controller_is_left_as_it_is(site: Site, tmp_pat
     (identity / "controller.url").write_text("wss://other.example:8443\n")
     config = tmp_path / "agent.toml"
     config.write_text(f'state_dir = "{tmp_path}"\n')
-    code, said = await site.run(await site.fetch(), *site.trusted, "--config", str(config), token="t")
+    code, said = await site.run(await site.fetch(), *site.trusted, "--config", str(config), token=TOKEN)
     assert (code, "this host is an agent of wss://other.example:8443 already" in said) == (1, True)
     assert "fetch" not in said
     assert "reach" not in said
