@@ -1,5 +1,6 @@
 """Hooks as units of a real systemd, and what hooks and services print, read through the API."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +19,8 @@ echo began >>/root/hook.log
 test "$(grep -c began /root/hook.log)" -gt 1 || sleep 86399
 echo ended >>/root/hook.log
 """
+# What systemd would read as something else. It is JSON, and TOML as well.
+WORDS = r"""["-n", "%h", "%n", "$HOME", "${RELEASEHAND_VERSION}", "$$", "-", "a b", "\\x41", "'\"", ";"]"""
 DESPAIR = "#!/bin/sh\necho nothing for me in $0\nexit 1\n"
 
 
@@ -38,7 +41,7 @@ def restart_agent(world: World, host: Host) -> None:
 
 def give_hooks(world: World, host: Host, kind: str, script: str, *, timeout_s: int = 30) -> None:
     host.put("/usr/local/sbin/the-hook", f"#!/bin/sh\n{script}", mode=0o755)
-    hook = f'[[instance.{kind}]]\ncommand = ["the-hook", "$HOME"]\ntimeout_s = {timeout_s}\n'
+    hook = f'[[instance.{kind}]]\ncommand = ["the-hook", {WORDS[1:]}\ntimeout_s = {timeout_s}\n'
     host.put(CONFIG, AGENT.replace("HOST", host.name) + hook)
     restart_agent(world, host)
 
@@ -61,7 +64,9 @@ systemctl is-active web || test "$RELEASEHAND_ACTION" = activate
 systemctl daemon-reload
 mount -t tmpfs hooked /mnt
 umount /mnt
-echo "the hook has spoken: $1"
+printf 'the hook was told:'
+printf ' <%s>' "$@"
+echo
 env | grep -c . || true
 """
     give_hooks(world, host, "pre_hook", script)
@@ -71,7 +76,7 @@ env | grep -c . || true
     assert host.run("cat /etc/hooked /home/hooked; rm /etc/hooked /home/hooked").output == "hooked\nkept\n"
     told = log_of(world, deploy_id)
     assert "pre-hook 1 (the-hook), activate hooked: ended with 0" in told
-    assert "the hook has spoken: $HOME" in told
+    assert "the hook was told: " + " ".join(f"<{word}>" for word in json.loads(WORDS)) in told
     assert "the service's output since the activation began (the journal of web.service) is:" in told
     assert "Started web.service" in told
     assert is_unit_gone(host)
