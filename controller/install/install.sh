@@ -242,6 +242,11 @@ write_config() {
     fi
     releasehand-agent config check --config "$config_file" >"$work/said" 2>&1 ||
         fail "$(tr '\n' ' ' <"$work/said")" "correct it, and run this again"
+    # Whoever closed it may have meant it: it is not opened behind his back.
+    account=$(systemctl show --property=User --value "$unit")
+    [ "${account:-root}" = root ] || runuser -u "$account" -- test -r "$config_file" ||
+        fail "$config_file cannot be read by $account, the account that the agent runs as" \
+            "chgrp $(id -gn "$account") $config_file && chmod 640 $config_file; run this again"
     say "$said"
 }
 

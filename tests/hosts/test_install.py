@@ -204,6 +204,18 @@ def test_an_agent_without_root_takes_its_configuration_and_the_authority_by_file
         assert (refused.code, "certificate" in refused.output) == (1, True)
         options = "--without-root --ca-file /root/ca.pem --config /root/agent.toml"
         line = line.replace("curl ", "curl --cacert /root/ca.pem ") + f" -s -- {options}"
+        host.run("install -D -m 640 /root/agent.toml /etc/releasehand/agent.toml")
+        closed = host.run(line, check=False)
+        assert closed.code == 1, closed.output
+        assert "/etc/releasehand/agent.toml cannot be read by releasehand-agent" in closed.output, (
+            closed.output
+        )
+        assert state_of(host) == f"{INSTALLED_ALONE}/etc/releasehand/agent.toml "
+        mend = re.search(r"to mend it: (.*); run this again", closed.output)
+        assert mend is not None, closed.output
+        host.run(mend[1])
+        host.run("runuser -u releasehand-agent -- cat /etc/releasehand/agent.toml")
+        host.run("rm /etc/releasehand/agent.toml")
         said = host.run(line).output
         assert re.search(r"^  online +at wss://ctl:8443", said, re.MULTILINE), said
         assert state_of(host).startswith("disabled inactive enabled active /etc/releasehand/agent.toml ")
