@@ -39,7 +39,7 @@ powercut: $(ready)  ## cut the power of hosts and of the controller's database (
 test-hosts: $(ready)  ## the Debian package on hosts with a real systemd, booted on this machine (root, 4 min)
 	@scripts/hosts.sh
 	@! tests/hosts/probe.sh >/dev/null || scripts/dist.sh
-	@$(python) -m pytest tests/hosts -n 2 --dist loadfile --durations=5
+	@$(python) -m pytest tests/hosts -n 3 --dist loadfile --no-loadscope-reorder --durations=5
 
 dist: $(ready)  ## build the wheels and, on Debian, the .deb
 	@scripts/dist.sh

@@ -49,11 +49,12 @@ try_root() { # as boot.sh makes a host's file system
 }
 
 try_group() { # a control group of the host's own, below this process's
-    local own group
+    local own group id
     own="$(sed -n 's/^0:://p' /proc/self/cgroup)"
     [ -n "$own" ] || { echo "no hierarchy of version 2" && return 1; }
     mount -t cgroup2 probe /mnt || return 1
-    group="/mnt$own/releasehand-probe-$$"
+    read -r id </proc/sys/kernel/random/uuid # several probe at once, each as process 1 of its namespace
+    group="/mnt$own/releasehand-probe-$id"
     mkdir "$group" || return 1
     # shellcheck disable=SC2016
     group="$group" bash -c 'echo 0 >"$group/cgroup.procs" && mkdir "$group/inner" && rmdir "$group/inner" && unshare --cgroup true'
