@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from controller.administration import open_desk
 from controller.app import run_controller
 from controller.config import ApiSection, ControllerConfig, HubSection, PkiSection
+from controller.store import Store
 from releasehand import Client
 from shared.clock import Clock
 from shared.identity_folder import IdentityFolder
@@ -46,6 +48,16 @@ class RunningController:
     def strangers_tls(self) -> ssl.SSLContext:
         """What somebody without a certificate connects by."""
         return client_context(self.folder / "pki" / "ca.pem")
+
+
+@asynccontextmanager
+async def store_of(controller: RunningController) -> AsyncIterator[Store]:
+    """The store as an administrator's command opens it, beside the running controller."""
+    config = ControllerConfig(
+        database=controller.database, pki=PkiSection(directory=controller.folder / "pki")
+    )
+    async with open_desk(config) as desk:
+        yield desk.store
 
 
 @asynccontextmanager

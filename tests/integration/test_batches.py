@@ -1,36 +1,22 @@
 """A hundred instances of which three fail, each for its own reason, and the retry that touches only them."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from releasehand import Client
 from releasehand.model import DeployStatus, FailureCode, Phase, Status
 from shared.clock import SystemClock
 from tests.fakes.agent import FakeAgent, Script
 from tests.fakes.clock import FakeClock
-from tests.fakes.controller import API_TOKEN, RunningController, running_controller
+from tests.fakes.controller import API_TOKEN, RunningController
 from tests.fakes.ledger import deployment
 
 GOOD = [f"good-{n:02}" for n in range(97)]
 BAD = ["away", "forged", "full"]
 HOSTS = ("host-good", "host-away", "host-forged", "host-full")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def controller(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningController]:
-    async with running_controller(tmp_path, clock) as controller:
-        yield controller
 
 
 async def until(client: Client, deploy_id: str, **wanted: int) -> DeployStatus:

@@ -28,14 +28,13 @@ from controller.core.audit import AuditFilter
 from controller.core.lists import Page
 from controller.invitation import Invitations
 from controller.pki import open_authority
-from controller.store import Store
 from releasehand.model import AuditAction, JoinTokenParams
 from shared.clock import SystemClock
 from shared.enrolment import JOIN_PATH, RENEW_PATH, Join, RenewExpired
 from shared.identity_folder import IdentityFolder
 from shared.join_token import JoinToken, parse_join_token
 from tests.fakes.certificates import spare_authority, spare_hub
-from tests.fakes.controller import RunningController, running_controller
+from tests.fakes.controller import RunningController, running_controller, store_of
 
 AT_ONCE: Final = Patience(SystemClock(), print, limit_s=0)
 
@@ -53,16 +52,6 @@ class HeldClock(SystemClock):
 async def controller(tmp_path: Path) -> AsyncIterator[RunningController]:
     async with running_controller(tmp_path, SystemClock()) as controller:
         yield controller
-
-
-@asynccontextmanager
-async def store_of(controller: RunningController) -> AsyncIterator[Store]:
-    """The store as an administrator's command opens it, beside the running controller."""
-    config = ControllerConfig(
-        database=controller.database, pki=PkiSection(directory=controller.folder / "pki")
-    )
-    async with open_desk(config) as desk:
-        yield desk.store
 
 
 async def make_token(controller: RunningController, **said: Any) -> JoinToken:

@@ -15,17 +15,14 @@ from agent.daemon import run_agent
 from agent.enrolment import RefusedError, ask_to_leave
 from agent.leave import Departure, LeaveError, leave
 from agent.state_dir import hold_state_dir
-from controller.administration import open_desk
-from controller.config import ControllerConfig, PkiSection
 from controller.core.audit import Actor, AuditFilter
 from controller.core.lists import Page
-from controller.store import Store
 from releasehand import Client, NotFoundError
 from releasehand.model import ActorKind, AuditAction, DeployParams, FailureCode, Status
 from shared.clock import SystemClock
 from shared.identity_folder import IdentityFolder
 from tests.fakes.certificates import enrol
-from tests.fakes.controller import RunningController, running_controller
+from tests.fakes.controller import RunningController, running_controller, store_of
 from tests.fakes.waiting import until_told
 
 AGENT = "host-1"
@@ -36,15 +33,6 @@ async def controller(tmp_path: Path) -> AsyncIterator[RunningController]:
     async with running_controller(tmp_path, SystemClock()) as controller:
         await controller.tls(AGENT)
         yield controller
-
-
-@asynccontextmanager
-async def store_of(controller: RunningController) -> AsyncIterator[Store]:
-    config = ControllerConfig(
-        database=controller.database, pki=PkiSection(directory=controller.folder / "pki")
-    )
-    async with open_desk(config) as desk:
-        yield desk.store
 
 
 async def audited(controller: RunningController) -> list[tuple[str, str, str]]:

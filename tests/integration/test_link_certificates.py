@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,17 +35,6 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.controller import RunningController, running_controller
 
 AGENT = "host-1"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def controller(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningController]:
-    async with running_controller(tmp_path, clock) as controller:
-        yield controller
 
 
 async def alert_of(controller: RunningController, context: ssl.SSLContext) -> str:
