@@ -8,8 +8,9 @@ import os
 import stat
 import threading
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 _MAKING: Final = threading.RLock()
 
@@ -23,7 +24,7 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open what somebody else may have put there, for reading. Raises OSError; for a link, a pipe and all
     else that is no file, too: it could lead anywhere, or keep its reader waiting."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

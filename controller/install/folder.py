@@ -5,12 +5,12 @@ import errno
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+from shared.files import open_file
 from shared.logs import get_log
 
 MAX_PACKAGES: Final = 64
@@ -128,13 +128,9 @@ class PackageFolder:
     def _open(self, file: str) -> tuple[BufferedReader, int] | None:
         """Raises OSError. What is no ordinary file counts as none: a link could lead anywhere."""
         try:
-            fd = os.open(self.path / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            content = open_file(self.path / file)
         except OSError as exc:
-            if exc.errno in {errno.ENOENT, errno.ELOOP}:
+            if exc.errno in {errno.ENOENT, errno.ELOOP, errno.EINVAL}:
                 return None
             raise
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(fd)
-            return None
-        return os.fdopen(fd, "rb"), found.st_size
+        return content, os.fstat(content.fileno()).st_size
