@@ -74,16 +74,19 @@ def judge_agent_unit(unit: Unit | None, *, runs: bool) -> list[Finding]:
             )
         ]
     if unit.needs_reload:
-        found.append(
-            warning(
-                "agent.reload",
-                unit.name,
-                f"the files of {unit.name} were changed after it was loaded",
-                why="what was changed does not count yet",
-                mend=f"systemctl daemon-reload && systemctl restart {unit.name}",
-            )
-        )
+        mend = f"systemctl daemon-reload && systemctl restart {unit.name}"
+        found.append(_not_reloaded("agent.reload", unit.name, mend))
     return found
+
+
+def _not_reloaded(check: str, unit: str, mend: str) -> Finding:
+    return warning(
+        check,
+        unit,
+        f"the files of {unit} were changed after it was loaded",
+        why="what was changed does not count yet",
+        mend=mend,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +147,7 @@ def judge_service_unit(unit: Unit, instance: str, allowance: Allowance) -> list[
             )
         )
     if unit.needs_reload:
-        found.append(
-            warning(
-                "unit.reload",
-                unit.name,
-                f"the files of {unit.name} were changed after it was loaded",
-                why="what was changed does not count yet",
-                mend="systemctl daemon-reload",
-            )
-        )
+        found.append(_not_reloaded("unit.reload", unit.name, "systemctl daemon-reload"))
     found += _judge_owner(unit, allowance.account)
     found += _judge_allowance(unit.name, instance, allowance)
     return found or [fine("unit", unit.name, f"{unit.name} is there, and {allowance.account} may restart it")]
